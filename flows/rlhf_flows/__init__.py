@@ -1,0 +1,1 @@
+"""The flows on Prefect and the `rlhf` command."""

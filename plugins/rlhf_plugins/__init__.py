@@ -1,0 +1,1 @@
+"""The built-in plugins, a folder a kind, registered through entry points like anyone else's."""

@@ -1,0 +1,44 @@
+"""The errors a person sees: what happened, where, and what to do about it."""
+
+from __future__ import annotations
+
+
+class RlhfError(Exception):
+    """A problem that the reader can act on; printed as one paragraph, never as a traceback.
+
+    `what` says what is wrong, `where` names the file and line (or the plugin, or the store), `remedy` says what to do.
+    """
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.remedy = remedy
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        text = f"{self.where}  {self.what}" if self.where else self.what
+        return f"{text}\n{self.remedy}" if self.remedy else text
+
+
+class PluginError(RlhfError):
+    """A plugin is unknown, ambiguous, not allowed, or broken."""
+
+
+class PipelineError(RlhfError):
+    """The pipeline file is malformed, or its parts do not fit together."""
+
+
+class DataError(RlhfError):
+    """A data file or a row of it cannot be used."""
+
+
+class StoreError(RlhfError):
+    """The feedback store refuses an operation."""
+
+
+class WorkspaceError(RlhfError):
+    """The workspace is held by another process, of another version, or not writable."""
+
+
+class TrainingError(RlhfError):
+    """Training cannot go on: non-finite numbers, nothing to learn from."""

@@ -1,0 +1,1 @@
+"""Language-model kit: loading, prompt formats, the rollout engine, log-probabilities."""

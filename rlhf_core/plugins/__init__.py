@@ -1,0 +1,27 @@
+"""The nine plugin contracts, one a file, and the registry that finds plugins through entry points."""
+
+from rlhf_core.plugins.annotator import Annotator, DeferredAnnotator
+from rlhf_core.plugins.base import ANY, CONTROL, TEXT, Plugin, PluginConfig, Saved, Use
+from rlhf_core.plugins.data_source import DataSource
+from rlhf_core.plugins.evaluator import EvaluateJob, Evaluation, Evaluator
+from rlhf_core.plugins.gate import Decision, Gate
+from rlhf_core.plugins.optimizer import OptimizeJob, Optimizer
+from rlhf_core.plugins.policy import LanguageModelPolicy, Policy
+from rlhf_core.plugins.reward_model import FitJob, RewardModel, Scores
+from rlhf_core.plugins.selector import Candidate, Selector
+from rlhf_core.plugins.warm_start import WarmStart
+
+CONTRACTS: dict[str, type[Plugin]] = {
+    contract.kind: contract
+    for contract in (
+        DataSource, Policy, WarmStart, Selector, Annotator, RewardModel, Optimizer, Evaluator, Gate,
+    )
+}  # fmt: skip
+"""Kind (plural) -> contract."""
+
+__all__ = [
+    "ANY", "CONTRACTS", "CONTROL", "TEXT",
+    "Annotator", "Candidate", "DataSource", "Decision", "DeferredAnnotator", "EvaluateJob", "Evaluation", "Evaluator",
+    "FitJob", "Gate", "LanguageModelPolicy", "OptimizeJob", "Optimizer", "Plugin", "PluginConfig", "Policy",
+    "RewardModel", "Saved", "Scores", "Selector", "Use", "WarmStart",
+]  # fmt: skip

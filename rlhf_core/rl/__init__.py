@@ -1,0 +1,1 @@
+"""Pure tensor functions of reinforcement learning: advantages, losses, KL estimators, controllers."""

@@ -1,0 +1,83 @@
+"""What a plugin may know and say about the run it works in: seed, progress, metrics, checkpoints."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+
+class Checkpoints:
+    """Checkpoints of one long piece of work: the newest complete one survives a kill at any moment.
+
+    Each is a folder; it is written beside its place and moved there in one step, so a half-written one is never seen.
+    With no folder given nothing is kept (work that needs no resuming).
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+
+    def latest(self) -> tuple[int, Path] | None:
+        """Step and folder of the newest complete checkpoint."""
+        if self.folder is None or not self.folder.is_dir():
+            return None
+        steps = [int(path.name) for path in self.folder.iterdir() if path.name.isdigit()]
+        return (max(steps), self.folder / str(max(steps))) if steps else None
+
+    def save(self, step: int, write: Callable[[Path], None]) -> None:
+        """Let `write` fill a fresh folder, then make it the checkpoint of `step` and drop the older ones."""
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draft = self.folder / f".draft-{step}"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        try:
+            write(draft)
+            sync_tree(draft)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        final = self.folder / str(step)
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(draft, final)
+        for old in self.folder.iterdir():
+            if old != final:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Forget every checkpoint: the work is done and its result is stored."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def sync_tree(folder: Path) -> None:
+    """Flush every file below `folder` to the disk, so that a rename afterwards publishes complete content."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+class Run:
+    """What a plugin sees of the stage it runs in. This base class says nothing to nobody: tests and scripts use it.
+
+    The flows hand in a subclass that draws progress and logs to MLflow.
+    """
+
+    def __init__(self, seed: int = 0, checkpoints: Checkpoints | None = None) -> None:
+        self.seed = seed
+        """The seed of this stage; all randomness of a plugin follows from it."""
+        self.checkpoints = checkpoints or Checkpoints()
+        """Where long work leaves checkpoints and finds them after a kill."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Record metrics of one training step."""
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        """Say how far the work is; `note` is a few words for the progress line."""
+
+    def note(self, text: str) -> None:
+        """Say something worth knowing once: a fallback taken, rows left out."""

@@ -1,0 +1,1 @@
+"""Tracking on MLflow; the only importer of mlflow."""
