@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, field_validator, model_validator
@@ -220,6 +221,8 @@ class Rating(Feedback):
 
     @model_validator(mode="after")
     def _on_the_scale(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"a scale's low end is below its high end, unlike {self.low:g} and {self.high:g}")
         if not self.low <= self.score <= self.high:
             raise ValueError(f"score {self.score:g} is outside its scale {self.low:g} to {self.high:g}")
         return self
@@ -323,7 +326,7 @@ class Question(Record):
             raise ValueError(f"rank() needs a score for each of the {len(self.samples)} samples, not {len(scores)}")
         order = sorted(range(len(scores)), key=lambda i: -scores[i])
         ranks = [1] * len(scores)
-        for place, (better, worse) in enumerate(zip(order, order[1:], strict=False), start=2):
+        for place, (better, worse) in enumerate(pairwise(order), start=2):
             ranks[worse] = ranks[better] if scores[better] - scores[worse] <= tie_below else place
         ids = tuple(sample.id for sample in self.samples)
         return Ranking(question_id=self.id, samples=ids, ranks=tuple(ranks), **fields)

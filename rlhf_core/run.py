@@ -42,7 +42,7 @@ class Checkpoints:
         final = self.folder / str(step)
         if final.exists():
             shutil.rmtree(final)
-        os.replace(draft, final)
+        draft.replace(final)
         for old in self.folder.iterdir():
             if old != final:
                 shutil.rmtree(old, ignore_errors=True)

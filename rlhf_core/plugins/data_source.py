@@ -32,5 +32,5 @@ class DataSource(Plugin):
         return iter(())
 
     def digest(self) -> str:
-        """Digest of what the source reads outside its config (files), so that a changed file is noticed. May be empty."""
+        """Digest of what the source reads outside its config (files), so that a changed file is noticed."""
         return ""

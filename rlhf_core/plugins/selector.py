@@ -21,7 +21,9 @@ class Selector(Plugin):
     """Turns candidates into at most `budget` questions."""
 
     kind: ClassVar[str] = "selectors"
+    uses_reward: ClassVar[bool] = False
+    """Whether it looks at the reward model. One that does not is given None, and its questions outlive a new model."""
 
     def select(self, candidates: Sequence[Candidate], budget: int, reward: RewardModel | None) -> list[Question]:
-        """The questions to ask; each says in `reason` why. `reward` is the last round's model, None in the first."""
+        """The questions to ask; each says in `reason` why. `reward` is the last round's model, if there is one."""
         raise NotImplementedError

@@ -1,0 +1,36 @@
+"""The `rlhf` command. Only click is imported here; each command's module is imported when it is called."""
+
+from __future__ import annotations
+
+from rlhf_flows.cli.group import LazyGroup
+
+COMMANDS = {
+    "init": ("rlhf_flows.cli.init:init", "Write a commented pipeline to start from."),
+    "check": ("rlhf_flows.cli.check:check", "Check a pipeline file and that its parts fit together."),
+    "run": ("rlhf_flows.cli.run:run", "Run the feedback loop of a pipeline, or go on with it."),
+    "resume": ("rlhf_flows.cli.run:resume", "Go on with the run that was started last."),
+    "collect": ("rlhf_flows.cli.run:collect", "Ask for feedback on the current champion, once."),
+    "retrain": ("rlhf_flows.cli.run:retrain", "Learn from the feedback there is, once."),
+    "compare": ("rlhf_flows.cli.look:compare", "The rounds of a campaign side by side."),
+    "lineage": ("rlhf_flows.cli.look:lineage", "From a model to the labels behind it."),
+    "ui": ("rlhf_flows.cli.look:ui", "Start the MLflow and Prefect user interfaces."),
+    "withdraw": ("rlhf_flows.cli.feedback:withdraw", "Leave answers out of what is learnt."),
+    "revise": ("rlhf_flows.cli.feedback:revise", "Correct one answer."),
+    "plugins": ("rlhf_flows.cli.plugins:plugins", "List, show, check and write plugins."),
+    "schema": ("rlhf_flows.cli.schema:schema", "The JSON Schema of pipeline files, for editors."),
+    "doctor": ("rlhf_flows.cli.doctor:doctor", "Check versions, workspace, hardware and servers."),
+}
+"""Command -> where it is, and one line of help: both known without importing it."""
+
+cli = LazyGroup(
+    name="rlhf",
+    commands_at=COMMANDS,
+    help="Align a model with people's preferences, round after round: ask, learn, improve, prove, promote.",
+    epilog="Start with `rlhf init demo`, then `rlhf run demo.yaml`.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def main() -> None:
+    """Entry point of the `rlhf` command."""
+    cli()

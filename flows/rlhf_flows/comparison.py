@@ -1,0 +1,44 @@
+"""The rounds of campaigns side by side, from the summaries in the workspace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlhf_core.errors import WorkspaceError
+from rlhf_flows.record import CampaignSummary
+from rlhf_flows.workspace import Workspace
+
+
+def summaries(workspace: Workspace, pipeline: str | None = None) -> list[CampaignSummary]:
+    """The campaigns of a workspace, the one that was worked on last first.
+
+    Raises WorkspaceError where there is none (of this pipeline).
+    """
+    paths = sorted(workspace.campaigns.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    found = [CampaignSummary.model_validate_json(path.read_text()) for path in paths]
+    found = [summary for summary in found if pipeline in (None, summary.pipeline)]
+    if not found:
+        whose = f"pipeline `{pipeline}` has" if pipeline else "there are"
+        raise WorkspaceError(
+            f"{whose} no finished round.", where=str(workspace.folder), remedy="Run one with `rlhf run`."
+        )
+    return found
+
+
+def comparison(summary: CampaignSummary) -> dict[str, Any]:
+    """The machine-readable form: `{"pipeline", "rounds": [{"round", "promoted", "metrics": {NAME: {...}}}]}`."""
+    return {
+        "pipeline": summary.pipeline,
+        "campaign": summary.campaign,
+        "seed": summary.seed,
+        "rounds": [
+            {
+                "round": done.round,
+                "promoted": done.promoted,
+                "reasons": list(done.reasons),
+                "policy": done.policy.sha256,
+                "metrics": {name: metric.model_dump() for name, metric in sorted(done.metrics.items())},
+            }
+            for done in summary.rounds
+        ],
+    }

@@ -1,0 +1,93 @@
+"""What a run shows: progress bars and one line a stage on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+PLAIN_EVERY = 15.0
+"""Seconds between two progress lines of one stage where there is no terminal."""
+
+
+class Display:
+    """The lines of one run. Text from models and data is shown as text: no markup in it is interpreted."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._title = ""
+        self._started = 0.0
+        self._last_line = 0.0
+
+    def heading(self, left: str, right: str = "") -> None:
+        """A line above the stages of a round."""
+        gap = max(2, 79 - len(left) - len(right))
+        self.console.print()
+        self.console.print(Text(left, style="bold") + Text(" " * gap + right, style="dim"))
+
+    def begin(self, title: str) -> None:
+        """A stage starts."""
+        self._title, self._started, self._last_line = title, time.monotonic(), time.monotonic()
+        if self.console.is_terminal:
+            self._progress = Progress(
+                TextColumn("  {task.description:<11}"),
+                BarColumn(bar_width=32),
+                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+                TextColumn("{task.fields[note]}", markup=False),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                console=self.console,
+                transient=True,
+            )
+            self._progress.start()
+            self._task = self._progress.add_task(title, total=None, note="")
+
+    def progress(self, done: int, total: int, note: str) -> None:
+        """The stage is `done` of `total` far."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, total=total, note=note)
+        elif time.monotonic() - self._last_line > PLAIN_EVERY:
+            self._last_line = time.monotonic()
+            self.console.print(Text(f"  {self._title:<11} {done}/{total}  {note}"))
+
+    def note(self, text: str) -> None:
+        """Something worth knowing, once."""
+        self.console.print(Text(f"  {'':<11} note: {text}", style="yellow"))
+
+    def end(self, summary: str, *, cached: bool = False, failed: bool = False) -> None:
+        """The stage is over."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = self._task = None
+        mark = Text("✗ ", style="red") if failed else Text("↺ " if cached else "✔ ", style="green")
+        seconds = int(time.monotonic() - self._started)
+        took = "cached" if cached else f"{seconds // 60}:{seconds % 60:02d}"
+        line = Text(f"  {self._title:<11} ") + mark + Text(summary)
+        self.console.print(line + Text(f"{'':<{max(2, 70 - line.cell_len)}}{took}", style="dim"))
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """A table of results."""
+        table = Table(box=None, padding=(0, 2), header_style="bold")
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        self.console.print()
+        self.console.print(table)
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        self.console.print(Text(text))
+
+
+class Silent(Display):
+    """Shows nothing: for `--json` and tests."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(quiet=True))

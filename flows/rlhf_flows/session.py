@@ -1,0 +1,149 @@
+"""One command's work on a pipeline: open the workspace, check, run the campaign, say what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf_core.errors import PipelineError
+from rlhf_core.pipeline import Pipeline
+from rlhf_core.plugins.registry import Registry
+from rlhf_flows.campaign import Campaign, Round
+from rlhf_flows.display import Display
+from rlhf_flows.dry_run import DryRun, Planned
+from rlhf_flows.flows import Half
+from rlhf_flows.record import CampaignRecord, CampaignSummary, RoundSummary
+from rlhf_flows.server import PrivateServer
+from rlhf_flows.workspace import Workspace
+
+
+@dataclass
+class Session:
+    """A pipeline in a workspace."""
+
+    pipeline: Pipeline
+    registry: Registry
+    workspace: Workspace
+    display: Display
+
+    @classmethod
+    def open(cls, path: Path, overrides: Sequence[str], workspace: Path, display: Display) -> Session:
+        """Read and check the pipeline file; raises PipelineError with everything that doesn't fit."""
+        from rlhf_core.pipeline_file import load_pipeline
+        from rlhf_core.wiring import check
+
+        registry = Registry()
+        loaded = load_pipeline(path, overrides, registry)
+        problems = check(loaded, registry)
+        if problems:
+            raise PipelineError("\n".join(str(problem) for problem in problems))
+        return cls(loaded.pipeline, registry, Workspace.open(workspace), display)
+
+    def plan(self) -> list[Planned]:
+        """What `run` would do."""
+        from rlhf_flows.server import configure
+
+        configure(self.workspace)
+        engine = DryRun(self.pipeline, self.registry, self.workspace)
+        campaign = Campaign(self.pipeline, self.registry, engine)
+        campaign.start()
+        for _ in range(self.pipeline.rounds):
+            campaign.collect()
+            campaign.retrain()
+        return engine.plan
+
+    def run(self, only: Half | None = None) -> CampaignSummary:
+        """Run the campaign, or go on with it where an earlier run stopped.
+
+        With `only`, one half of one more round than were finished so far, whatever the pipeline's number of rounds.
+        """
+        with self.workspace.held(f"pipeline {self.pipeline.pipeline}"), PrivateServer(self.workspace) as server:
+            from rlhf_core.tracking.tracker import Tracker
+            from rlhf_flows.artifacts import ArtifactStore
+            from rlhf_flows.engine import PrefectEngine
+
+            ArtifactStore(self.workspace.artifacts).clear_drafts()
+            tracker = Tracker.open(self.workspace.folder, self.pipeline.pipeline, self.workspace.mlflow_uri).prepare()
+            _import_the_heavy()
+            record = CampaignRecord(self.pipeline, self.registry, self.workspace, tracker)
+            server.ready()
+            engine = PrefectEngine(self.pipeline, self.registry, self.workspace, self.display, record)
+            return self._run_campaign(Campaign(self.pipeline, self.registry, engine), record, only)
+
+    def _run_campaign(self, campaign: Campaign, record: CampaignRecord, only: Half | None) -> CampaignSummary:
+        from rlhf_flows.flows import run_loop
+        from rlhf_flows.reporting import campaign_report, round_report
+
+        summaries: list[RoundSummary] = []
+        pipeline = self.pipeline
+        rounds = pipeline.rounds if only is None else max(1, record.rounds_finished() + 1)
+
+        def begin(number: int) -> None:
+            name = f"round {number} of {rounds}" if number else "start"
+            self.display.heading(f"{pipeline.pipeline} · {name}", f"seed {pipeline.seed} · {_hardware()}")
+
+        def done() -> None:
+            finished = campaign.rounds[-1]
+            summaries.append(_summary(finished))
+            record.round_finished(summaries, finished.snapshot)
+            round_report(record, self.workspace, campaign)
+            if finished.number:
+                self.display.table(*results_table(summaries))
+
+        try:
+            run_loop(campaign, rounds, begin, done, only)
+            campaign_report(record, self.workspace, campaign)
+        except BaseException as error:
+            record.stopped(error)
+            raise
+        record.finish()
+        return CampaignSummary(
+            pipeline=pipeline.pipeline, campaign=record.key, seed=pipeline.seed, rounds=tuple(summaries)
+        )
+
+
+def _summary(done: Round) -> RoundSummary:
+    return RoundSummary(
+        round=done.number,
+        promoted=done.promoted,
+        reasons=done.reasons,
+        metrics=dict(done.contender.metrics),
+        policy=done.contender.policy,
+        parent=done.parent,
+        reward=done.reward,
+        snapshot=done.snapshot.ref if done.snapshot else None,
+        evaluations=done.evaluations,
+    )
+
+
+def results_table(summaries: Sequence[RoundSummary]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the table that is shown after each round."""
+    columns = {
+        "gold score": "gold_score",
+        "proxy": "proxy_score",
+        "win rate vs start": "win_rate_vs_warm_start",
+        "KL": "kl",
+        "reward acc.": "reward_accuracy",
+    }
+    shown = {title: name for title, name in columns.items() if any(name in s.metrics for s in summaries)}
+    rows = []
+    for summary in summaries:
+        cells = [str(summary.metrics[name]) if name in summary.metrics else "—" for name in shown.values()]
+        verdict = "champion (warm start)" if summary.round == 0 else "promoted" if summary.promoted else "kept champion"
+        why = "" if summary.promoted else f": {summary.reasons[0]}" if summary.reasons else ""
+        rows.append([str(summary.round), *cells, verdict + why])
+    return ["round", *shown, "gate"], rows
+
+
+def _hardware() -> str:
+    from rlhf_core.lm.model import best_device, choose_dtype
+
+    return f"{best_device()}, {str(choose_dtype()[0]).removeprefix('torch.')}"
+
+
+def _import_the_heavy() -> None:
+    """Import what every stage needs while the servers start in their own threads and processes."""
+    import datasets  # noqa: F401
+    import torch  # noqa: F401
+    import transformers  # noqa: F401

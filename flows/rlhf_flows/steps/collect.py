@@ -1,0 +1,169 @@
+"""Asking: prompts -> samples -> questions -> answers in the store -> a snapshot of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rlhf_core.errors import DataError, RlhfError, StoreError
+from rlhf_core.feedback.aggregate import agreement
+from rlhf_core.feedback.dataset import FeedbackSet
+from rlhf_core.feedback.store import FeedbackStore
+from rlhf_core.metrics import Metric
+from rlhf_core.pipeline import Ask
+from rlhf_core.plugins import Annotator, Candidate, DeferredAnnotator, Selector, Use
+from rlhf_core.records import Answer, Feedback, Prompt, Question, Sample, content_id
+from rlhf_flows.stage import Outcome, StageContext
+from rlhf_flows.steps.artifacts_io import load_policy, load_reward, prompts_of, read_questions, write_records
+from rlhf_flows.steps.policy import sample_with_progress
+
+
+class Waiting(RlhfError):
+    """People have questions to answer; the campaign goes on when they have."""
+
+    def __init__(self, missing: int, annotator: str) -> None:
+        super().__init__(
+            f"waiting for {missing} answers from `{annotator}`.",
+            remedy="When they are given, the same command goes on from here.",
+        )
+
+
+def select_questions(context: StageContext) -> Outcome:
+    """Sample the current policy on this round's prompts and select what to ask."""
+    ask = _ask(context)
+    prompts = _prompts_of_round(context, ask.prompts or ask.questions)
+    policy = load_policy(context, "policy")
+    candidates = [
+        Candidate(prompt, _distinct(samples))
+        for prompt, samples in zip(
+            prompts,
+            sample_with_progress(context, policy, prompts, ask.samples, context.run.seed),
+            strict=True,
+        )
+    ]
+    reward = None
+    if context.input("reward") is not None:
+        reward = load_reward(context, "reward", context.pipeline.reward)
+    selector: Selector = context.create("selectors", ask.selector)
+    questions = selector.select(candidates, ask.questions, reward)
+    if not questions:
+        raise DataError(
+            "there is nothing to ask: for no prompt did the policy give two different answers.",
+            remedy="Sample more answers a prompt (ask.samples) or raise the policy's temperature.",
+        )
+    wanted = [question.model_copy(update={"wanted": ask.overlap}) for question in questions]
+    write_records(context.draft / "questions.jsonl", wanted)
+    return Outcome(info={"summary": f"{len(wanted)} questions", "questions": len(wanted)})
+
+
+def _ask(context: StageContext) -> Ask:
+    assert context.pipeline.ask is not None
+    return context.pipeline.ask
+
+
+def _prompts_of_round(context: StageContext, count: int) -> list[Prompt]:
+    """The next `count` prompts of one fixed shuffle of all of them, starting over where a round runs out.
+
+    Held-out prompts are asked about like any other, in their due share: answers on them train nothing and measure how
+    well the reward model predicts people.
+    """
+    prompts = prompts_of(context.need("data"), "train", "validation", "test")
+    random.Random(f"{context.pipeline.seed}/prompts").shuffle(prompts)
+    start = (context.stage.round - 1) * count % len(prompts)
+    return (prompts[start:] + prompts[:start])[:count]
+
+
+def _distinct(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples whose content differs, in order."""
+    seen: set[str] = set()
+    kept = []
+    for sample in samples:
+        identity = sample.text if sample.trajectory is None else content_id(sample.trajectory.identity())
+        if identity not in seen:
+            seen.add(str(identity))
+            kept.append(sample.model_copy(update={"tokens": (), "logprobs": ()}))
+    return kept
+
+
+@dataclass(frozen=True)
+class AskAnnotator:
+    """One annotator plugin of the pipeline, as the stage that asks it."""
+
+    use: Use
+
+    def __call__(self, context: StageContext) -> Outcome:
+        """Ask every question; each answer is in the store before the stage is done."""
+        questions = {question.id: question for question in read_questions(context.need("questions"))}
+        annotator: Annotator = context.create("annotators", self.use)
+        asked = list(questions.values())
+        given: list[Answer] = []
+        for feedback in self._feedback(annotator, asked):
+            if feedback.question_id not in questions:
+                raise DataError(f"annotator `{self.use.use}` answered a question that nobody asked.")
+            given.append(Answer(question=questions[feedback.question_id], feedback=feedback))
+        with FeedbackStore.open(context.workspace.store_url) as store:
+            store.add(given, campaign=context.pipeline.pipeline, round=context.stage.round)
+        if isinstance(annotator, DeferredAnnotator):
+            missing = sum(question.wanted for question in asked) - len(given)
+            if missing > 0:
+                raise Waiting(missing, self.use.use)
+        ids = sorted(answer.feedback.id for answer in given)
+        (context.draft / "answers.txt").write_text("".join(f"{identity}\n" for identity in ids))
+        skipped = sum(answer.feedback.kind == "skip" for answer in given)
+        return Outcome(
+            info={
+                "summary": f"{len(given)} answers by {len({a.feedback.annotator for a in given})} annotators",
+                "answers": len(given),
+                "skips": skipped,
+            }
+        )
+
+    def _feedback(self, annotator: Annotator, questions: list[Question]) -> Iterator[Feedback]:
+        blind = questions if annotator.source == "simulated" else [question.blind() for question in questions]
+        for feedback in annotator.annotate(blind):
+            yield feedback.model_copy(
+                update={"annotator": feedback.annotator or self.use.use, "source": annotator.source}
+            )
+
+
+def take_snapshot(context: StageContext) -> Outcome:
+    """Fix what is learnt from: the answers to the questions asked so far, as they stand now.
+
+    A later answer to one of these questions waits for the next round; a changed or withdrawn one counts at once.
+    """
+    questions = set((context.need("data") / "questions.txt").read_text().split())
+    for name in context.stage.inputs:
+        if name.startswith("questions_"):
+            questions |= {question.id for question in read_questions(context.need(name))}
+    with FeedbackStore.open(context.workspace.store_url) as store:
+        mark = store.mark(content_id(sorted(ref.sha256 for ref in context.stage.inputs.values() if ref is not None)))
+        snapshot = store.snapshot(context.draft, questions=questions, upto=mark)
+    if not snapshot.rows:
+        raise StoreError(
+            "the feedback store holds no answers to this campaign's questions.",
+            where=context.workspace.store_url,
+            remedy="Collect some (`ask:` in the pipeline), or bring them with a data source that has feedback.",
+        )
+    return _described(FeedbackSet.open(context.draft), snapshot.digest)
+
+
+def _described(feedback: FeedbackSet, digest: str) -> Outcome:
+    annotators = feedback.annotators()
+    agreed = agreement(feedback.only("comparison", "ranking").answers())
+    metrics = {"answers": Metric(value=len(feedback)), "annotators": Metric(value=len(annotators)), **agreed}
+    summary = f"{len(feedback):,} answers by {len(annotators)} annotators"
+    if "krippendorff_alpha" in agreed:
+        summary += f", alpha {agreed['krippendorff_alpha'].value:.2f}"
+    return Outcome(
+        metrics,
+        {
+            "summary": summary,
+            "rows": len(feedback),
+            "questions": feedback.questions,
+            "kinds": dict(feedback.kinds()),
+            "annotators": dict(annotators),
+            "digest": digest,
+        },
+        digest=digest,
+    )

@@ -1,0 +1,1 @@
+"""Files that `rlhf init` and `rlhf plugins new` write."""

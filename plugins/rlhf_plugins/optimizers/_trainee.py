@@ -1,0 +1,82 @@
+"""A module in training: its trainable weights, their optimizer, and both on disk, to the bit."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+class NotFiniteError(ArithmeticError):
+    """A loss or gradient is not finite; the weights were not touched."""
+
+
+class Trainee:
+    """The trainable weights of `module` under Adam (eps 1e-5, as in the PPO implementations that work)."""
+
+    def __init__(self, module: torch.nn.Module, *, lr: float, max_grad_norm: float) -> None:
+        self.weights = trainable(module)
+        self.lr = lr
+        self.max_grad_norm = max_grad_norm
+        self.optimizer = torch.optim.Adam(self.weights.values(), lr=lr, eps=1e-5, fused=True)
+
+    def set_rate(self, share: float) -> None:
+        """Use `share` of the full learning rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * share
+
+    def step(self, loss: float) -> float:
+        """Clip the gradients of `loss`, update, forget them; returns their norm before clipping.
+
+        Raises NotFiniteError, with the weights as they were, where loss or gradients are not finite.
+        """
+        norm = float(torch.nn.utils.clip_grad_norm_(self.weights.values(), self.max_grad_norm))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self.optimizer.zero_grad()
+            raise NotFiniteError
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return norm
+
+    def save(self, folder: Path, name: str) -> None:
+        """Write weights and moments as `name`.safetensors and `name`_optimizer.safetensors."""
+        write_weights(self.weights, folder / f"{name}.safetensors")
+        moments = {
+            f"{weight}|{key}": value
+            for weight, tensor in self.weights.items()
+            for key, value in self.optimizer.state.get(tensor, {}).items()
+        }
+        write_weights(moments, folder / f"{name}_optimizer.safetensors")
+
+    def load(self, folder: Path, name: str) -> None:
+        """Go on from what `save` wrote. Raises ValueError where it is of another shape."""
+        if not read_weights(self.weights, folder / f"{name}.safetensors"):
+            raise ValueError(f"{folder / name} holds other weights than are trained here")
+        device = next(iter(self.weights.values())).device
+        for full, value in load_file(folder / f"{name}_optimizer.safetensors", device=str(device)).items():
+            weight, _, key = full.rpartition("|")
+            self.optimizer.state[self.weights[weight]][key] = value
+
+
+def trainable(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The parameters that training changes: of an adapted model the adapters alone."""
+    return {name: tensor for name, tensor in module.named_parameters() if tensor.requires_grad}
+
+
+def write_weights(tensors: dict[str, Tensor] | dict[str, torch.nn.Parameter], file: Path) -> None:
+    """Write `tensors` as safetensors."""
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, file)
+
+
+@torch.no_grad()
+def read_weights(weights: dict[str, torch.nn.Parameter], file: Path) -> bool:
+    """Fill `weights` from `file`; False, with nothing changed, where names or shapes differ."""
+    found = load_file(file)
+    if {name: tensor.shape for name, tensor in found.items()} != {n: w.shape for n, w in weights.items()}:
+        return False
+    for name, weight in weights.items():
+        weight.copy_(found[name])
+    return True

@@ -1,0 +1,66 @@
+"""The Bradley-Terry model of preferences (Bradley and Terry 1952): P(a is better than b) = sigma(r_a - r_b)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+SHARPEST, BLUNTEST = 0.05, 20.0
+"""Borders of the temperature; at the blunt one even large differences of reward say next to nothing."""
+
+
+def preference_loss(margins: torch.Tensor, stated: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Mean over B pairs of weight * -[y log sigma(r1 - r2) + (1 - y) log sigma(r2 - r1)], in nats.
+
+    `margins` r1 - r2, `stated` y in [0, 1] and `weight` are [B]. With y the mean of k answers and a weight that is
+    proportional to k it is the log-likelihood of all answers, which is why weights enter as they are.
+    """
+    losses = torch.nn.functional.binary_cross_entropy_with_logits(margins, stated, reduction="none")
+    return (weight * losses).mean()
+
+
+def fit_temperature(margins: Floats, stated: Floats, weight: Floats) -> float:
+    """The T > 0 for which sigma(margins / T) has the least log loss (temperature scaling; Guo et al. 2017).
+
+    The loss is convex in 1/T, so bisecting its derivative finds the minimum. It ends at `BLUNTEST` where the margins
+    say nothing or the contrary of what is stated, and at `SHARPEST` where they separate without an error.
+    """
+    low, high = np.log(1 / BLUNTEST), np.log(1 / SHARPEST)
+    for _ in range(60):
+        middle = (low + high) / 2
+        slope = np.average((sigmoid(np.exp(middle) * margins) - stated) * margins, weights=weight)
+        low, high = (middle, high) if slope < 0 else (low, middle)
+    return float(np.exp(-(low + high) / 2))
+
+
+def sigmoid(x: Floats) -> Floats:
+    """1 / (1 + exp(-x)) without overflow."""
+    return 0.5 * (1 + np.tanh(x / 2))
+
+
+def batches_by_length(lengths: NDArray[np.int64], size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """A random order of all items in batches of at most `size` items of similar length, batches in random order.
+
+    Items are shuffled, then sorted by length within stretches of 16 batches: little padding, and batches that differ
+    from epoch to epoch.
+    """
+    order = rng.permutation(len(lengths))
+    stretch = 16 * size
+    batches = []
+    for start in range(0, len(order), stretch):
+        part = order[start : start + stretch]
+        part = part[np.argsort(lengths[part], kind="stable")]
+        batches += [part[i : i + size] for i in range(0, len(part), size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def set_dropout(scalar: torch.nn.Module, rate: float) -> None:
+    """Dropout of `rate` before the head and wherever the architecture has a place for it."""
+    for module in scalar.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = rate
+        for name in ("attention_dropout", "attn_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, rate)

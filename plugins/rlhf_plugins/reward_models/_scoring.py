@@ -1,0 +1,134 @@
+"""Values of answers from a transformer with a scalar head; answers to one prompt share its computation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rlhf_core.lm.heads import ScalarHead
+from rlhf_core.lm.logprobs import takes_positions
+
+MOST_ANSWERS = 8
+"""Answers in one row at most: each token attends over the whole row, so much longer rows would cost more again."""
+
+
+class Row(NamedTuple):
+    """A prompt with some answers to it, as tokens."""
+
+    prompt: list[int]
+    answers: list[list[int]]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt and all answers."""
+        return len(self.prompt) + sum(map(len, self.answers))
+
+
+class Valuer:
+    """Computes values with `scalar`, in `compute` precision."""
+
+    def __init__(self, scalar: ScalarHead, pad: int, compute: torch.dtype) -> None:
+        self.scalar = scalar
+        self.pad = pad
+        self.compute = compute
+        self.packs = takes_positions(scalar.backbone)
+        """Whether answers share their prompt's computation; see `check`."""
+
+    @torch.no_grad()
+    def check(self, rows: Sequence[Row]) -> bool:
+        """Find out on `rows` whether the architecture honours the mask that keeps answers from seeing each other.
+
+        One that doesn't (recurrent layers, its own kind of mask) gets every answer in a row of its own from now on.
+        """
+        if self.packs:
+            self.scalar.eval()
+            try:
+                packed, alone = self._hidden(rows), self._hidden(_apart(rows))
+            except (RuntimeError, TypeError, ValueError, IndexError):
+                self.packs = False
+            else:
+                self.packs = bool((packed - alone).abs().max() <= 0.01 * alone.abs().max())
+        return self.packs
+
+    def values(self, rows: Sequence[Row]) -> torch.Tensor:
+        """Value float32 at the end of every answer, one row's answers after the other's, with gradients."""
+        with torch.autocast(self._device.type, self.compute, enabled=self.compute != torch.float32):
+            hidden = self.scalar.dropout(self._hidden(rows if self.packs else _apart(rows)))
+            values: torch.Tensor = self.scalar.head(hidden.to(self.scalar.head.weight.dtype)).squeeze(-1).float()
+        return values
+
+    @torch.no_grad()
+    def score(self, rows: Sequence[Row], tokens: int = 8192) -> NDArray[np.float64]:
+        """`values` without dropout and gradients, computed in batches of similar length of about `tokens` tokens."""
+        starts = np.cumsum([0, *(len(row.answers) for row in rows)])
+        found = np.empty(starts[-1])
+        training = self.scalar.training
+        self.scalar.eval()
+        order = sorted(range(len(rows)), key=lambda i: rows[i].length)
+        while order:
+            size = max(tokens // max(rows[order[-1]].length, 1), 1)
+            batch, order = order[-size:], order[:-size]
+            values = self.values([rows[i] for i in batch]).double().cpu().numpy()
+            found[np.concatenate([np.arange(starts[i], starts[i + 1]) for i in batch])] = values
+        self.scalar.train(training)
+        return found
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.scalar.parameters()).device
+
+    def _hidden(self, rows: Sequence[Row]) -> torch.Tensor:
+        """Hidden states [number of answers, H] at the ends of the answers."""
+        ids, segments, places, ends = (tensor.to(self._device) for tensor in _tensors(rows, self.pad))
+        alone = all(len(row.answers) == 1 for row in rows)
+        options = {"position_ids": places} if takes_positions(self.scalar.backbone) else {}
+        hidden: torch.Tensor = self.scalar.backbone(
+            input_ids=ids,
+            attention_mask=(segments >= 0).long() if alone else _segment_mask(segments),
+            use_cache=False,
+            **options,
+        ).last_hidden_state
+        return hidden.flatten(0, 1)[ends]
+
+
+def _apart(rows: Sequence[Row]) -> list[Row]:
+    """Every answer with the prompt to itself."""
+    return [Row(row.prompt, [answer]) for row in rows for answer in row.answers]
+
+
+def _tensors(rows: Sequence[Row], pad: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows of prompt and answers one after the other, padded on the right to a multiple of 8.
+
+    Returns token ids, segments (0 prompt, 1.. answers, -1 padding) and positions (every answer goes on from the
+    prompt's end), all [B, L] int64, and where in the flattened [B * L] the answers end.
+    """
+    length = -(-max(row.length for row in rows) // 8) * 8
+    ids = np.full((len(rows), length), pad)
+    segments = np.full((len(rows), length), -1)
+    places = np.zeros((len(rows), length), dtype=np.int64)
+    ends = []
+    for i, row in enumerate(rows):
+        at = 0
+        for segment, tokens in enumerate([row.prompt, *row.answers]):
+            here = slice(at, at + len(tokens))
+            ids[i, here] = tokens
+            segments[i, here] = segment
+            places[i, here] = np.arange(len(tokens)) + (len(row.prompt) if segment else 0)
+            at += len(tokens)
+            if segment:
+                ends.append(i * length + at - 1)
+    return torch.from_numpy(ids), torch.from_numpy(segments), torch.from_numpy(places), torch.tensor(ends)
+
+
+def _segment_mask(segments: torch.Tensor) -> torch.Tensor:
+    """Additive attention mask [B, 1, L, L]: a token sees what stands before it in the prompt and in its own answer."""
+    key, query = segments.unsqueeze(1), segments.unsqueeze(2)
+    length = segments.shape[1]
+    before = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
+    # Padding sees the padding before it and itself: a row of the softmax without any entry would be NaN.
+    seen = before & ((key == 0) | (key == query))
+    return torch.zeros_like(seen, dtype=torch.float32).masked_fill(~seen, torch.finfo(torch.float32).min).unsqueeze(1)

@@ -1,0 +1,118 @@
+"""TRL's SFTTrainer, told to tokenise, weigh and checkpoint as we do. Imports TRL: loaded only while training."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from rlhf_core.lm.lora import is_adapted
+from rlhf_core.lm.model import LanguageModel
+from rlhf_core.run import Run
+from rlhf_plugins.warm_starts.sft import answer_losses, check_finite, collate
+
+
+class Imitation(SFTTrainer):
+    """SFTTrainer on rows that are tokenised already, with a weight each."""
+
+    def __init__(self, lm: LanguageModel, run: Run, **options: Any) -> None:
+        self.lm = lm
+        self.report = run
+        super().__init__(
+            model=lm.model,
+            processing_class=lm.tokenizer,
+            data_collator=partial(collate, pad_id=lm.pad_id),
+            **options,
+        )
+        # The loss below is divided by the tokens of the whole batch, so the trainer must count them and must not
+        # average over micro batches once more.
+        self.model_accepts_loss_kwargs = True
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Weighted sum of the answer tokens' losses over the number of answer tokens in the batch."""
+        losses, tokens = answer_losses(self.lm, model, inputs)
+        loss = (losses * inputs["weight"]).sum() / (tokens.sum() if num_items_in_batch is None else num_items_in_batch)
+        check_finite(loss.item())
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Hand the numbers on to the run."""
+        step = self.state.global_step
+        names = {
+            "loss": "loss",
+            "eval_loss": "held_out_loss",
+            "grad_norm": "grad_norm",
+            "learning_rate": "learning_rate",
+        }
+        self.report.log({names[name]: float(value) for name, value in logs.items() if name in names}, step)
+        if "loss" in logs:
+            self.report.progress(step, self.state.max_steps, f"loss {logs['loss']:.2f}")
+        super().log(logs, start_time)
+
+    def create_model_card(self, *args: Any, **options: Any) -> None:
+        """None: the folder is a checkpoint, not a publication."""
+
+
+class CheckpointsToRun(TrainerCallback):  # type: ignore[misc]
+    """Moves each of the trainer's checkpoints, once it is complete, to where the run keeps them."""
+
+    def __init__(self, run: Run, scratch: Path) -> None:
+        self.run = run
+        self.scratch = scratch
+
+    def on_save(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Called when the trainer has written everything."""
+        written = self.scratch / f"checkpoint-{state.global_step}"
+        # The pickled arguments are never read back, and no checkpoint of ours holds pickles.
+        copy = partial(shutil.copytree, written, dirs_exist_ok=True, ignore=shutil.ignore_patterns("training_args.bin"))
+        self.run.checkpoints.save(state.global_step, copy)
+        shutil.rmtree(written)
+
+
+def arguments(lm: LanguageModel, config: Any, run: Run, scratch: Path, *, evaluate: bool) -> SFTConfig:
+    """The trainer's settings: ours, and everything off that is slow, chatty or reaches for the network."""
+    micro = config.micro_batch_size or config.batch_size
+    rate = config.learning_rate or (2e-4 if is_adapted(lm.model) else 2e-3 if lm.base is None else 2e-5)
+    return SFTConfig(
+        output_dir=str(scratch),
+        num_train_epochs=config.epochs,
+        learning_rate=rate,
+        per_device_train_batch_size=micro,
+        per_device_eval_batch_size=micro,
+        gradient_accumulation_steps=config.batch_size // micro,
+        warmup_steps=config.warmup,
+        lr_scheduler_type="cosine",
+        weight_decay=config.weight_decay,
+        gradient_checkpointing=config.gradient_checkpointing,
+        seed=run.seed,
+        eval_strategy="epoch" if evaluate else "no",
+        prediction_loss_only=True,
+        save_strategy="steps" if run.checkpoints.folder is not None else "no",
+        save_steps=config.checkpoint_every,
+        logging_steps=10,
+        # The rows are tokenised; preparing them again would hash, map and cache them for nothing.
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        max_length=None,
+        # Autocast is the language model's own business, the same in training and sampling.
+        bf16=False,
+        use_cpu=lm.device.type == "cpu",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=lm.device.type != "cpu",
+        log_level="error",
+    )
+
+
+def undo_patches(lm: LanguageModel) -> None:
+    """Give the model back as it was: TRL replaces its `forward`, the trainer switches dropout on."""
+    plain = lm.model.get_base_model() if is_adapted(lm.model) else lm.model
+    plain.__dict__.pop("forward", None)
+    lm.model.__dict__.pop("forward", None)
+    lm.model.eval()

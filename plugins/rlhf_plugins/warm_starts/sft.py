@@ -1,0 +1,183 @@
+"""Supervised fine-tuning of a language model on demonstrations, by TRL's SFTTrainer."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from rlhf_core.errors import DataError, TrainingError
+from rlhf_core.metrics import Metric, bootstrap
+from rlhf_core.plugins import LanguageModelPolicy, PluginConfig, Policy, WarmStart
+from rlhf_core.records import Answer, Demonstration
+
+if TYPE_CHECKING:
+    from rlhf_core.lm.model import LanguageModel
+    from rlhf_core.run import Run
+
+
+class Sft(WarmStart):
+    """Imitates demonstrations: cross-entropy on the answer and its EOS, never on the prompt."""
+
+    trains: ClassVar[type[Policy]] = LanguageModelPolicy
+
+    class Config(PluginConfig):
+        """How long and how fast to imitate."""
+
+        epochs: float = Field(3.0, gt=0)
+        """Passes over the demonstrations."""
+        learning_rate: float | None = Field(None, gt=0)
+        """Peak learning rate; by default 2e-3 for a starter, 2e-4 for adapters, 2e-5 for a trained model."""
+        batch_size: int = Field(32, ge=1)
+        """Demonstrations a step."""
+        micro_batch_size: int | None = Field(None, ge=1)
+        """Demonstrations computed side by side, where a whole batch does not fit; divides `batch_size`."""
+        warmup: float = Field(0.05, ge=0, lt=1)
+        """Share of the steps in which the learning rate rises; afterwards it falls to zero on a cosine."""
+        weight_decay: float = Field(0.01, ge=0)
+        """AdamW's decay."""
+        gradient_checkpointing: bool = False
+        """Recompute activations instead of keeping them: less memory, a third more time."""
+        checkpoint_every: int = Field(100, ge=1)
+        """Steps between checkpoints: the most that a kill can cost. Has no influence on the result."""
+
+    def set_up(self) -> None:
+        """A batch is whole micro batches."""
+        micro = self.config.micro_batch_size
+        if micro is not None and self.config.batch_size % micro:
+            raise DataError(
+                f"sft: batch_size {self.config.batch_size} is not a multiple of micro_batch_size {micro}",
+                remedy="Choose a divisor.",
+            )
+
+    def start(
+        self, policy: LanguageModelPolicy, demonstrations: Sequence[Answer], validation: Sequence[Answer]
+    ) -> dict[str, Metric]:
+        """Train `policy` in place; the held-out loss is in nats per token, its exponential is the perplexity.
+
+        A demonstration of weight w counts w times in the gradient: its tokens' losses are multiplied by w (weights
+        are scaled to mean 1, so that they do not change the learning rate). Goes on from the newest checkpoint and
+        ends in the same weights, to the bit, as without an interruption. Raises DataError where there is nothing to
+        imitate and TrainingError where the loss is not finite.
+        """
+        train = demonstration_rows(policy.lm, demonstrations)
+        if not train:
+            raise DataError(
+                "sft has no demonstrations to imitate",
+                remedy="Use a data source that yields some, or drop warm_start from the pipeline.",
+            )
+        held_out = demonstration_rows(policy.lm, validation)
+        _train(policy.lm, train, held_out, self.config, self.run)
+        if not held_out:
+            return {}
+        return held_out_metrics(policy.lm, held_out, self.config.micro_batch_size or self.config.batch_size)
+
+
+def demonstration_rows(lm: LanguageModel, demonstrations: Sequence[Answer]) -> list[dict[str, Any]]:
+    """One row a text demonstration: `input_ids`, `labels` (-100 on the prompt) and `weight`, in the policy's format.
+
+    The tokens are those the policy would read and sample, so that training and rollout never disagree.
+    """
+    pairs = [
+        (answer.question.prompt, answer.feedback)
+        for answer in demonstrations
+        if isinstance(answer.feedback, Demonstration) and answer.feedback.text is not None
+    ]
+    prompts = [prompt for prompt, _ in pairs]
+    asked = lm.format.prompt_tokens(prompts)
+    answered = lm.answer_tokens([feedback.text for _, feedback in pairs], prompts)
+    total = sum(feedback.weight for _, feedback in pairs)
+    return [
+        {
+            "input_ids": [*prompt, *answer],
+            "labels": [*[-100] * len(prompt), *answer],
+            "weight": feedback.weight * len(pairs) / total,
+        }
+        for prompt, answer, (_, feedback) in zip(asked, answered, pairs, strict=True)
+    ]
+
+
+def collate(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, Any]:
+    """Rows as tensors padded on the right: `input_ids`, `attention_mask`, `labels` [B, L] and `weight` [B]."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    ids = [torch.tensor(row["input_ids"]) for row in rows]
+    labels = [torch.tensor(row["labels"]) for row in rows]
+    return {
+        "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_id),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+        "labels": pad_sequence(labels, batch_first=True, padding_value=-100),
+        "weight": torch.tensor([row["weight"] for row in rows]),
+    }
+
+
+def answer_losses(lm: LanguageModel, model: Any, batch: dict[str, Any]) -> tuple[Any, Any]:
+    """Sum of the answer tokens' negative log-probabilities in nats [B], and the number of these tokens [B]."""
+    from rlhf_core.lm.logprobs import sequence_logprobs
+
+    labels = batch["labels"]
+    answered = labels != -100
+    start = int(answered.any(0).nonzero()[0])
+    with lm.autocast():
+        logprobs, _ = sequence_logprobs(model, batch["input_ids"], batch["attention_mask"], start)
+    answered = answered[:, start:]
+    return -(logprobs * answered).sum(1), answered.sum(1)
+
+
+def held_out_metrics(lm: LanguageModel, rows: Sequence[dict[str, Any]], batch_size: int) -> dict[str, Metric]:
+    """`sft_loss` (nats per token, weights left aside) and `sft_perplexity`, with intervals over demonstrations."""
+    import torch
+
+    ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
+    sums: list[float] = []
+    counts: list[int] = []
+    with torch.inference_mode():
+        for start in range(0, len(ordered), batch_size):
+            batch = collate(ordered[start : start + batch_size], lm.pad_id)
+            losses, tokens = answer_losses(lm, lm.model, {name: part.to(lm.device) for name, part in batch.items()})
+            sums += losses.tolist()
+            counts += tokens.tolist()
+    # Divided by the mean length, the mean over demonstrations is exactly the loss per token.
+    per_token = bootstrap([loss * len(counts) / sum(counts) for loss in sums])
+    perplexity = {bound: math.exp(getattr(per_token, bound)) for bound in ("value", "low", "high")}
+    return {"sft_loss": per_token, "sft_perplexity": Metric(**perplexity, n=per_token.n)}
+
+
+def _train(
+    lm: LanguageModel, train: list[dict[str, Any]], held_out: list[dict[str, Any]], config: Any, run: Run
+) -> None:
+    from datasets import Dataset
+    from transformers import PrinterCallback
+
+    from rlhf_plugins.warm_starts._trainer import CheckpointsToRun, Imitation, arguments, undo_patches
+
+    latest = run.checkpoints.latest()
+    if latest is not None:
+        run.note(f"sft goes on at step {latest[0]}")
+    with tempfile.TemporaryDirectory(prefix="rlhf-sft-") as scratch:
+        trainer = Imitation(
+            lm,
+            run,
+            args=arguments(lm, config, run, Path(scratch), evaluate=bool(held_out)),
+            train_dataset=Dataset.from_list(train),
+            eval_dataset=Dataset.from_list(held_out) if held_out else None,
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(CheckpointsToRun(run, Path(scratch)))
+        try:
+            trainer.train(resume_from_checkpoint=str(latest[1]) if latest else None)
+        finally:
+            undo_patches(lm)
+
+
+def check_finite(loss: float) -> None:
+    """Raise TrainingError for a loss that would poison the weights."""
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"sft: the loss became {loss}", remedy="Lower learning_rate, or look for odd demonstrations in the data."
+        )

@@ -1,0 +1,94 @@
+"""Log-probabilities of given tokens under a causal language model, as training needs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def positions(mask: torch.Tensor) -> torch.Tensor:
+    """Position of each token among the real tokens of its row, [B, L] int64, wherever the padding stands."""
+    return (mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+class _Picked(torch.autograd.Function):
+    """log p(token) and entropy of softmax(logits), keeping nothing for the backward pass but the logits themselves.
+
+    With p = softmax(z): d log p_k / d z = 1_k - p  and  d H / d z = -p (log p + H) = -p (z - E_p[z]).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        log_normaliser = logits.logsumexp(-1)
+        picked = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - log_normaliser
+        expected = torch.einsum("...v,...v->...", logits.softmax(-1), logits)
+        entropy = log_normaliser - expected
+        ctx.save_for_backward(logits, tokens, expected)
+        ctx.set_materialize_grads(False)
+        return picked, entropy
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad_picked: torch.Tensor | None, grad_entropy: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, None]:
+        logits, tokens, expected = ctx.saved_tensors
+        slope: torch.Tensor = logits.softmax(-1)
+        if grad_entropy is not None:
+            weight = (logits - expected.unsqueeze(-1)) * grad_entropy.unsqueeze(-1)
+            slope *= -(weight if grad_picked is None else weight.add_(grad_picked.unsqueeze(-1)))
+        elif grad_picked is not None:
+            slope *= -grad_picked.unsqueeze(-1)
+        else:
+            return None, None
+        if grad_picked is not None:
+            slope.scatter_add_(-1, tokens.unsqueeze(-1), grad_picked.unsqueeze(-1))
+        return slope, None
+
+
+def token_logprobs(logits: torch.Tensor, tokens: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """Log-probability in nats of `tokens` [..] under softmax(`logits` [.., V] / temperature), float32 [..]."""
+    return token_logprobs_and_entropy(logits, tokens, temperature)[0]
+
+
+def token_logprobs_and_entropy(
+    logits: torch.Tensor, tokens: torch.Tensor, temperature: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The log-probabilities of `token_logprobs` with the entropy in nats of each distribution, both float32 [..]."""
+    scaled = logits.float()
+    if temperature != 1.0:
+        scaled = scaled / temperature
+    picked, entropy = _Picked.apply(scaled, tokens)  # type: ignore[no-untyped-call]
+    return picked, entropy
+
+
+def sequence_logprobs(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, answer_start: int, temperature: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of the answers in `ids` and the entropies of the distributions they were drawn from.
+
+    `ids` and `mask` are [B, L]; columns before `answer_start` hold the left-padded prompts, the T = L - `answer_start`
+    columns after it the answers, padded on the right. Returns two float32 [B, T]; entries outside `mask` mean nothing.
+    Gradients flow to both. Logits exist only for the T answer positions: [B, T, V].
+    """
+    length = ids.shape[1]
+    if not 1 <= answer_start < length:
+        raise ValueError(f"the answer must start inside the sequence, after a prompt: {answer_start} of {length}")
+    predicting = torch.arange(answer_start - 1, length - 1, device=ids.device)
+    logits = forward(model, ids, mask, logits_to_keep=predicting).logits
+    return token_logprobs_and_entropy(logits, ids[:, answer_start:], temperature)
+
+
+def forward(model: Any, ids: torch.Tensor, mask: torch.Tensor, **options: Any) -> Any:
+    """Run `model` on padded `ids` [B, L] with explicit positions, so that padding on either side changes nothing."""
+    if takes_positions(model):
+        options["position_ids"] = positions(mask)[:, -ids.shape[1] :]
+    return model(input_ids=ids, attention_mask=mask, **{"use_cache": False, **options})
+
+
+def takes_positions(model: Any) -> bool:
+    """Whether the architecture is told positions; some (ALiBi, recurrent ones) derive them from the mask."""
+    import inspect
+
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "position_ids" in inspect.signature(plain.forward).parameters

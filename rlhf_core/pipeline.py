@@ -1,0 +1,81 @@
+"""A pipeline as data: which plugins, how often, with which seed.
+
+`rlhf_core.pipeline_file` reads it from YAML; `rlhf_core.wiring` proves that its parts fit together.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rlhf_core.plugins.base import Use
+
+
+class Part(BaseModel):
+    """Base of the pipeline's own sections."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Ask(Part):
+    """Whom to ask in each round, and about what."""
+
+    questions: int = Field(400, ge=1)
+    """Questions a round."""
+    samples: int = Field(4, ge=2)
+    """Samples drawn from the policy for each prompt."""
+    prompts: int | None = Field(None, ge=1)
+    """Prompts to sample a round; default: as many as there are questions."""
+    overlap: int = Field(1, ge=1)
+    """Answers wanted for each question from each annotator plugin, by different annotators."""
+    selector: Annotated[Use, Use.of("selectors")] = Use(use="random")
+    """Chooses which samples to ask about."""
+    annotators: Annotated[tuple[Use, ...], Use.of("annotators")] = Field(min_length=1)
+    """Who answers; every one is asked every question."""
+
+
+class Test(Part):
+    """What the evaluators see."""
+
+    __test__ = False
+
+    prompts: int = Field(200, ge=1)
+    """Held-out prompts at most."""
+    samples: int = Field(2, ge=1)
+    """Samples a policy and prompt."""
+
+
+class Pipeline(Part):
+    """One pipeline file."""
+
+    pipeline: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,60}$")
+    """Name: the MLflow experiment, and the prefix of the registered models."""
+    seed: int = Field(0, ge=0)
+    """All randomness follows from it."""
+    rounds: int = Field(1, ge=1)
+    """Rounds of the campaign."""
+    data: Annotated[tuple[Use, ...], Use.of("data_sources")] = Field(min_length=1)
+    """Where prompts, demonstrations and existing feedback come from."""
+    policy: Annotated[Use, Use.of("policies")]
+    """What is aligned."""
+    warm_start: Annotated[Use | None, Use.of("warm_starts")] = None
+    """Imitation before the first round."""
+    ask: Ask | None = None
+    """Asking for new feedback; left out where the data brings all feedback."""
+    reward: Annotated[Use, Use.of("reward_models")]
+    """Learns what is preferred."""
+    gold: Annotated[Use | None, Use.of("reward_models")] = None
+    """The held-back judge, which training never sees; one that learns is fitted on test-split feedback alone."""
+    optimize: Annotated[Use, Use.of("optimizers")]
+    """Improves the policy by the reward."""
+    start_from: Literal["champion", "warm_start"] = "champion"
+    """Where each round's optimisation starts: from the champion so far, or anew from the warm start."""
+    reference: Literal["champion", "warm_start"] = "warm_start"
+    """What the optimizer measures its KL divergence against: the champion so far, or the warm start."""
+    test: Test = Test()
+    """Held-out evaluation."""
+    evaluate: Annotated[tuple[Use, ...], Use.of("evaluators")] = Field(min_length=1)
+    """Measures the challenger."""
+    gate: Annotated[Use, Use.of("gates")]
+    """Promotes it or not."""

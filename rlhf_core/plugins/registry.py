@@ -1,0 +1,183 @@
+"""Finding plugins: installed entry points, read without importing anything until a plugin is used.
+
+A broken third-party distribution shows up as broken when its plugin is loaded; it never takes the others down.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import sysconfig
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from rlhf_core.errors import PluginError
+from rlhf_core.plugins import CONTRACTS
+from rlhf_core.plugins.base import Plugin, Use
+from rlhf_core.run import Run
+
+ALLOW_VARIABLE = "RLHF_PLUGINS_ALLOW"
+"""Environment variable: comma-separated distribution names (with * and ?) whose plugins may be loaded; unset: all."""
+
+
+class PluginInfo(NamedTuple):
+    """An installed plugin, as its distribution declares it; nothing of it is imported yet."""
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    target: str
+    """`module:Class`."""
+
+    @property
+    def full_name(self) -> str:
+        """`distribution/name`, which is never ambiguous between distributions."""
+        return f"{self.distribution}/{self.name}"
+
+
+def installed_plugins() -> list[PluginInfo]:
+    """Every entry point of every plugin kind, sorted; imports nothing."""
+    found = set()
+    for kind in CONTRACTS:
+        for entry in importlib.metadata.entry_points(group=f"rlhf.{kind}"):
+            if entry.dist is not None:
+                found.add(PluginInfo(kind, entry.name, entry.dist.name, entry.dist.version, entry.value))
+    return sorted(found)
+
+
+class Registry:
+    """The plugins of this environment. `plugins` and `allow` are given by tests; users set RLHF_PLUGINS_ALLOW."""
+
+    def __init__(self, plugins: Sequence[PluginInfo] | None = None, allow: Iterable[str] | None = None) -> None:
+        if plugins is not None:
+            self.plugins = list(plugins)
+        if allow is None:
+            allow = [name.strip() for name in os.environ.get(ALLOW_VARIABLE, "").split(",") if name.strip()]
+        self.allow = tuple(allow)
+
+    @cached_property
+    def plugins(self) -> list[PluginInfo]:
+        """All installed plugins, the forbidden ones included."""
+        return installed_plugins()
+
+    def allowed(self, info: PluginInfo) -> bool:
+        """Whether the allowlist lets this plugin's distribution load."""
+        return not self.allow or any(fnmatch(info.distribution, pattern) for pattern in self.allow)
+
+    def of_kind(self, kind: str) -> list[PluginInfo]:
+        """The plugins of one kind that may be loaded."""
+        return [info for info in self.plugins if info.kind == kind and self.allowed(info)]
+
+    def clashes(self) -> list[list[PluginInfo]]:
+        """Groups of plugins of one kind and name from several distributions."""
+        groups: dict[tuple[str, str], list[PluginInfo]] = {}
+        for info in self.plugins:
+            if self.allowed(info):
+                groups.setdefault((info.kind, info.name), []).append(info)
+        return [group for group in groups.values() if len(group) > 1]
+
+    def find(self, kind: str, name: str) -> PluginInfo:
+        """The plugin called `name` or `distribution/name`.
+
+        Raises PluginError where there is none, where two distributions offer the name, or where it may not load.
+        """
+        matches = [info for info in self.plugins if info.kind == kind and name in (info.name, info.full_name)]
+        allowed = [info for info in matches if self.allowed(info)]
+        singular = CONTRACTS[kind].__name__
+        if len(allowed) > 1:
+            offers = " and ".join(f"{info.distribution} {info.version}" for info in allowed)
+            choices = " or ".join(f"`{info.full_name}`" for info in allowed)
+            raise PluginError(f"`{name}` is offered by {offers}.", remedy=f"Write {choices}.")
+        if allowed:
+            return allowed[0]
+        if matches:
+            raise PluginError(
+                f"`{name}` belongs to {matches[0].distribution}, which {ALLOW_VARIABLE} does not allow.",
+                remedy=f"Add {matches[0].distribution} to {ALLOW_VARIABLE} if you trust it.",
+            )
+        names = sorted({info.name for info in self.of_kind(kind)})
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"Did you mean `{close[0]}`? " if close else ""
+        raise PluginError(
+            f"there is no {singular} plugin called `{name}`.",
+            remedy=f"{hint}Installed {kind.replace('_', ' ')}: {', '.join(names) or 'none'}.",
+        )
+
+    def load(self, kind: str, name: str) -> type[Plugin]:
+        """Import the plugin's class. Raises PluginError, naming the distribution, where that fails."""
+        info = self.find(kind, name)
+        culprit = f"{info.distribution} {info.version}"
+        module, _, attribute = info.target.partition(":")
+        try:
+            loaded: Any = importlib.import_module(module)
+            for part in attribute.split("."):
+                loaded = getattr(loaded, part)
+        except Exception as error:
+            raise PluginError(
+                f"plugin `{name}` of {culprit} is broken: importing {info.target} raised "
+                f"{type(error).__name__}: {error}",
+                remedy=f"Update or remove {info.distribution}; everything else works without it.",
+            ) from error
+        contract = CONTRACTS[kind]
+        if not (isinstance(loaded, type) and issubclass(loaded, contract)):
+            raise PluginError(
+                f"plugin `{name}` of {culprit} is broken: {info.target} is not a subclass of {contract.__name__}."
+            )
+        return loaded
+
+    def create(self, kind: str, use: Use, run: Run | None = None) -> Any:
+        """An instance with the checked configuration of `use`. Raises PluginError, pydantic.ValidationError."""
+        plugin = self.load(kind, use.use)
+        return plugin(plugin.Config(**use.options), run=run)
+
+    def fingerprint(self, kind: str, use: Use) -> dict[str, Any]:
+        """What a plugin's result depends on: which code and which configuration, those of nested plugins included.
+
+        Defaults are written out, so that a new default is a new fingerprint. A plugin installed in place for
+        development counts with the digest of the Python files beside it.
+        """
+        info = self.find(kind, use.use)
+        config = self.load(kind, use.use).Config(**use.options)
+        nested = [self.fingerprint(inner_kind, inner) for inner_kind, inner in nested_uses(config)]
+        return {
+            "plugin": info.full_name,
+            "version": info.version,
+            "code": _development_digest(info.target.partition(":")[0]),
+            "config": config.model_dump(mode="json"),
+            "nested": nested,
+        }
+
+
+def nested_uses(config: BaseModel) -> list[tuple[str, Use]]:
+    """Kind and reference of every plugin that a plugin's config refers to."""
+    found: list[tuple[str, Use]] = []
+    for name, field in type(config).model_fields.items():
+        extra = field.json_schema_extra
+        value = getattr(config, name)
+        if isinstance(extra, dict) and "plugin_kind" in extra:
+            uses = value if isinstance(value, list | tuple) else [value]
+            found += [(str(extra["plugin_kind"]), use) for use in uses if isinstance(use, Use)]
+        elif isinstance(value, BaseModel) and not isinstance(value, Use):
+            found += nested_uses(value)
+    return found
+
+
+@lru_cache
+def _development_digest(module: str) -> str:
+    """Empty for code in site-packages, which changes only with its version."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None or Path(spec.origin).is_relative_to(sysconfig.get_path("purelib")):
+        return ""
+    digest = hashlib.sha256()
+    for path in sorted(Path(spec.origin).parent.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]

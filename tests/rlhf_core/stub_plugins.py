@@ -1,0 +1,232 @@
+"""Plugins of every kind that do nothing, for tests of what is read from classes and configs alone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rlhf_core import (
+    CONTROL,
+    TEXT,
+    Annotator,
+    Comparison,
+    DataSource,
+    Evaluator,
+    Gate,
+    LanguageModelPolicy,
+    Optimizer,
+    PluginConfig,
+    Policy,
+    Ranking,
+    Rating,
+    Reaction,
+    RewardModel,
+    Selector,
+    Use,
+    WarmStart,
+)
+from rlhf_core.plugins.registry import PluginInfo, Registry
+
+
+class Prompts(DataSource):
+    """Prompts, and clicks where asked for."""
+
+    class Config(PluginConfig):
+        prompts: int = Field(10, ge=1)
+        """How many."""
+        clicks: bool = False
+        """Whether it brings clicks."""
+
+    @classmethod
+    def yields(cls, config):
+        return frozenset({Reaction}) if config.clicks else frozenset()
+
+
+class Cart(DataSource):
+    """Episodes."""
+
+    modality = CONTROL
+
+
+class Model(LanguageModelPolicy):
+    """A language model."""
+
+    class Config(PluginConfig):
+        model: str
+        """Name or folder."""
+
+
+class Balancer(Policy):
+    """A controller."""
+
+    modality = CONTROL
+
+
+class Imitate(WarmStart):
+    """Fine-tuning."""
+
+    trains = LanguageModelPolicy
+
+
+class First(Selector):
+    """The first ones."""
+
+
+class Pairs(Annotator):
+    """Compares."""
+
+    yields = {Comparison}
+
+    class Config(PluginConfig):
+        raters: int = 3
+        """How many raters."""
+        judge: Annotated[Use | None, Use.of("reward_models")] = None
+        """Whose opinion they hold."""
+
+
+class Ranks(Annotator):
+    """Ranks."""
+
+    yields = (Ranking,)
+
+
+class Rates(Annotator):
+    """Rates."""
+
+    yields = [Rating]
+
+
+class Clicks(Annotator):
+    """Clicks."""
+
+    yields = {Reaction}
+
+
+class Schedule(BaseModel):
+    """A learning-rate schedule."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    peak: float = 1e-3
+    """Highest rate."""
+
+
+class Bt(RewardModel):
+    """Bradley-Terry."""
+
+    learns_from = {Comparison}
+
+    class Config(PluginConfig):
+        epochs: int = Field(1, ge=1)
+        """Passes over the feedback."""
+        rate: float = 1e-3
+        """Learning rate."""
+        schedule: Schedule = Schedule()
+        """How the rate changes."""
+        stop: Literal["early", "never"] = "early"
+        """When to stop."""
+        limit: int | Literal["none"] = "none"
+        """Longest answer."""
+
+
+class Ctr(RewardModel):
+    """Click-through rate."""
+
+    learns_from = {Reaction}
+
+
+class Words(RewardModel):
+    """Counts words; learns nothing."""
+
+
+class Climb(Optimizer):
+    """Trains language models."""
+
+    modality = TEXT
+    trains = LanguageModelPolicy
+
+
+class Evolve(Optimizer):
+    """Trains any policy."""
+
+
+class Wins(Evaluator):
+    """Win rate."""
+
+    class Config(PluginConfig):
+        judge: Literal["gold", "reward"] = "reward"
+        """Who judges."""
+
+    @classmethod
+    def produces(cls, config):
+        return frozenset({"win_rate"})
+
+
+class Lengths(Evaluator):
+    """Length."""
+
+    @classmethod
+    def produces(cls, config):
+        return frozenset({"length", "entropy"})
+
+
+class Threshold(Gate):
+    """Reads metrics."""
+
+    class Config(PluginConfig):
+        metrics: tuple[str, ...] = ("win_rate", "reward_accuracy")
+        """Which."""
+
+    @classmethod
+    def needs(cls, config):
+        return frozenset(config.metrics)
+
+
+KINDS = {
+    "data_sources": (Prompts, Cart),
+    "policies": (Model, Balancer),
+    "warm_starts": (Imitate,),
+    "selectors": (First,),
+    "annotators": (Pairs, Ranks, Rates, Clicks),
+    "reward_models": (Bt, Ctr, Words),
+    "optimizers": (Climb, Evolve),
+    "evaluators": (Wins, Lengths),
+    "gates": (Threshold,),
+}
+STUBS = [
+    PluginInfo(kind, plugin.__name__.lower(), "stubs", "1.0", f"{__name__}:{plugin.__name__}")
+    for kind, plugins in KINDS.items()
+    for plugin in plugins
+]
+STUBS.append(PluginInfo("annotators", "crashing", "wrecks", "0.3", "no_such_module:Crashing"))
+RANDOM = PluginInfo("selectors", "random", "stubs", "1.0", f"{__name__}:First")
+
+
+def stub_registry() -> Registry:
+    return Registry(plugins=[*STUBS, RANDOM])
+
+
+PIPELINE = """\
+pipeline: demo
+seed: 7
+data:
+  - use: prompts
+    prompts: 20
+policy:
+  use: model
+  model: tiny
+warm_start: {use: imitate}
+ask:
+  questions: 10
+  annotators:
+    - use: pairs
+      raters: 5
+reward:
+  use: bt
+  epochs: 2
+optimize: {use: climb}
+evaluate:
+  - {use: wins}
+gate: {use: threshold}
+"""
