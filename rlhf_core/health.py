@@ -116,6 +116,12 @@ def both_orders(p: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats, Floats
     return np.concatenate([p, 1 - p]), np.concatenate([y, 1 - y]), np.concatenate([w, w])
 
 
+def surer_first(p: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
+    """Every pair with the sample first that is predicted to win: p >= 0.5. For showing calibration by confidence."""
+    swap = p < 0.5
+    return np.where(swap, 1 - p, p), np.where(swap, 1 - y, y), w
+
+
 def longer_first(pairs: Predictions) -> tuple[Floats, Floats, Floats]:
     """Every pair with its longer sample first; pairs of equal length are left out."""
     swap, kept = pairs.longer < 0, pairs.longer != 0

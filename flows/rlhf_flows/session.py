@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_core.errors import PipelineError
 from rlhf_core.pipeline import Pipeline
 from rlhf_core.plugins.registry import Registry
 from rlhf_flows.campaign import Campaign, Round
@@ -30,14 +29,14 @@ class Session:
     @classmethod
     def open(cls, path: Path, overrides: Sequence[str], workspace: Path, display: Display) -> Session:
         """Read and check the pipeline file; raises PipelineError with everything that doesn't fit."""
-        from rlhf_core.pipeline_file import load_pipeline
-        from rlhf_core.wiring import check
+        from rlhf_core.pipeline.file import PipelineProblems, load_pipeline
+        from rlhf_core.pipeline.wiring import check
 
         registry = Registry()
         loaded = load_pipeline(path, overrides, registry)
         problems = check(loaded, registry)
         if problems:
-            raise PipelineError("\n".join(str(problem) for problem in problems))
+            raise PipelineProblems(problems)
         return cls(loaded.pipeline, registry, Workspace.open(workspace), display)
 
     def plan(self) -> list[Planned]:
@@ -130,9 +129,8 @@ def results_table(summaries: Sequence[RoundSummary]) -> tuple[list[str], list[li
     rows = []
     for summary in summaries:
         cells = [str(summary.metrics[name]) if name in summary.metrics else "—" for name in shown.values()]
-        verdict = "champion (warm start)" if summary.round == 0 else "promoted" if summary.promoted else "kept champion"
-        why = "" if summary.promoted else f": {summary.reasons[0]}" if summary.reasons else ""
-        rows.append([str(summary.round), *cells, verdict + why])
+        verdict = "warm start" if summary.round == 0 else "promoted" if summary.promoted else "kept champion"
+        rows.append([str(summary.round), *cells, verdict])
     return ["round", *shown, "gate"], rows
 
 

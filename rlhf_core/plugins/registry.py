@@ -17,11 +17,10 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
-
 from rlhf_core.errors import PluginError
 from rlhf_core.plugins import CONTRACTS
 from rlhf_core.plugins.base import Plugin, Use
+from rlhf_core.plugins.slots import slots
 from rlhf_core.run import Run
 
 ALLOW_VARIABLE = "RLHF_PLUGINS_ALLOW"
@@ -121,7 +120,7 @@ class Registry:
             loaded: Any = importlib.import_module(module)
             for part in attribute.split("."):
                 loaded = getattr(loaded, part)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"plugin `{name}` of {culprit} is broken: importing {info.target} raised "
                 f"{type(error).__name__}: {error}",
@@ -147,7 +146,7 @@ class Registry:
         """
         info = self.find(kind, use.use)
         config = self.load(kind, use.use).Config(**use.options)
-        nested = [self.fingerprint(inner_kind, inner) for inner_kind, inner in nested_uses(config)]
+        nested = [self.fingerprint(slot.kind, slot.use) for slot in slots(config)]
         return {
             "plugin": info.full_name,
             "version": info.version,
@@ -155,20 +154,6 @@ class Registry:
             "config": config.model_dump(mode="json"),
             "nested": nested,
         }
-
-
-def nested_uses(config: BaseModel) -> list[tuple[str, Use]]:
-    """Kind and reference of every plugin that a plugin's config refers to."""
-    found: list[tuple[str, Use]] = []
-    for name, field in type(config).model_fields.items():
-        extra = field.json_schema_extra
-        value = getattr(config, name)
-        if isinstance(extra, dict) and "plugin_kind" in extra:
-            uses = value if isinstance(value, list | tuple) else [value]
-            found += [(str(extra["plugin_kind"]), use) for use in uses if isinstance(use, Use)]
-        elif isinstance(value, BaseModel) and not isinstance(value, Use):
-            found += nested_uses(value)
-    return found
 
 
 @lru_cache

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from rlhf_core.config_errors import explain
-from rlhf_core.parts import dotted
+from rlhf_core.pipeline.config_errors import explain
+from rlhf_core.pipeline.parts import dotted
 from rlhf_core.plugins import CONTRACTS, Plugin, Policy
 from rlhf_core.testing.points import POINTS
 from rlhf_core.testing.subject import Skipped, Subject

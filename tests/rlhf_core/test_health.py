@@ -67,6 +67,15 @@ def test_ece_by_hand():
     assert health.ece(array(0.7, 0.3), array(0.7, 0.3), array(1, 1)) == pytest.approx(0)
 
 
+def test_calibration_by_confidence_has_the_same_error():
+    pairs = random_pairs()
+    p, y, w = pairs.predicted, pairs.stated, pairs.weight
+    sure = health.surer_first(p, y, w)
+    assert (sure[0] >= 0.5).all()
+    assert health.brier(*sure) == pytest.approx(health.brier(p, y, w))
+    assert health.ece(*sure) == pytest.approx(health.ece(*health.both_orders(p, y, w)), abs=0.01)
+
+
 def test_precision_and_recall_are_about_the_longer_sample():
     # The longer one is: first (wins), second (wins), first (loses), none (left out).
     pairs = Predictions(array(0.9, 0.6, 0.8, 0.9), array(1, 0, 0, 1), np.ones(4), array(3, -2, 1, 0), list("abcd"))

@@ -4,11 +4,12 @@ import subprocess
 import sys
 
 import pytest
-from stub_plugins import STUBS, Bt, Pairs, stub_registry
 
 from rlhf_core import Use
 from rlhf_core.errors import PluginError
-from rlhf_core.plugins.registry import PluginInfo, Registry, installed_plugins, nested_uses
+from rlhf_core.plugins.registry import PluginInfo, Registry, installed_plugins
+from rlhf_core.plugins.slots import slots
+from stub_plugins import STUBS, Bt, Pairs, stub_registry
 
 ACME = PluginInfo("reward_models", "bt", "acme", "2.0", "stub_plugins:Ctr")
 
@@ -93,10 +94,10 @@ def test_fingerprint_follows_config_version_and_nested_plugins():
     assert fingerprint(use) != fingerprint(use, version="1.1")
 
 
-def test_nested_uses():
+def test_slots_of_a_config_that_names_a_plugin():
     config = Pairs.Config(judge={"use": "bt", "epochs": 2})
-    assert nested_uses(config) == [("reward_models", Use(use="bt", epochs=2))]
-    assert nested_uses(Pairs.Config()) == []
+    assert [(slot.kind, slot.use) for slot in slots(config)] == [("reward_models", Use(use="bt", epochs=2))]
+    assert list(slots(Pairs.Config())) == []
 
 
 def test_lists_this_distribution_without_importing_it():

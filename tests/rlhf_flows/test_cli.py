@@ -12,11 +12,11 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner
+
+from rlhf_core.plugins import CONTRACTS
 from rlhf_flows import cli as cli_package
 from rlhf_flows.cli import COMMANDS, cli
 from rlhf_flows.cli.plugins import KINDS
-
-from rlhf_core.plugins import CONTRACTS
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 from click.testing import CliRunner
 from packaging.requirements import Requirement
+
 from rlhf_flows import doctor
 from rlhf_flows.cli import cli
 

@@ -10,6 +10,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 from distributions import QUIET, SHOUTING, install_acme, install_rival, install_wreck
+
 from rlhf_flows.cli import cli
 
 PIPELINE = """\

@@ -19,9 +19,9 @@ from rlhf_flows.cli.options import json_option, pipeline_argument, set_option
 def check(pipeline: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check a pipeline file and that its parts fit together; exit code 2 where they don't."""
     from rlhf_core.errors import PipelineError
-    from rlhf_core.pipeline_file import Problem, load_pipeline
+    from rlhf_core.pipeline.file import Problem, load_pipeline
+    from rlhf_core.pipeline.wiring import check as find_problems
     from rlhf_core.plugins.registry import Registry
-    from rlhf_core.wiring import check as find_problems
 
     registry = Registry()
     loaded = None

@@ -114,9 +114,9 @@ def show(name: str, kind: str | None, as_json: bool) -> None:
 @json_option
 def check(name: str, kind: str | None, settings: tuple[str, ...], train: bool, as_json: bool) -> None:
     """Try whether a plugin keeps its contract, on a dozen small records; exit code 1 where it doesn't."""
+    from rlhf_core.pipeline.yaml_source import assign
     from rlhf_core.plugins.registry import Registry
     from rlhf_core.testing.conformance import check_plugin
-    from rlhf_core.yaml_source import assign
     from rlhf_flows.plugin_manual import prepared_policy
 
     registry = Registry()

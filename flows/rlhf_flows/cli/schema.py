@@ -20,7 +20,7 @@ def schema(workspace: Path, write: bool) -> None:
 
         # yaml-language-server: $schema=.rlhf/schema.json
     """
-    from rlhf_core.json_schema import pipeline_schema
+    from rlhf_core.pipeline.json_schema import pipeline_schema
     from rlhf_core.plugins.registry import Registry
 
     text = json.dumps(pipeline_schema(Registry()), indent=2, ensure_ascii=False)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rlhf_plugins.reward_models._fitting import Pairs
 
 DESCRIPTION = "pairwise.json"
+CALIBRATION = "calibration.json"
 FEWEST_VALIDATION = 20
 """Held-out pairs without a tie below which early stopping and calibration would follow chance."""
 CENTRE_ON = 512
@@ -83,7 +84,7 @@ class Pairwise(RewardModel):
         self.offset = 0.0
         self.temperature = 1.0
         self.calibration: list[dict[str, float]] = []
-        """Rows of `rlhf_core.health.calibration_table` on the held-out pairs; saved as part of `pairwise.json`."""
+        """Rows of `rlhf_core.health.calibration_table` on the held-out pairs, each with its predicted winner first."""
 
     def fit(self, job: FitJob) -> dict[str, Metric]:
         """Learn from `job.train`. Metrics are those of `rlhf_core.health` on `job.validation`, with the sizes.
@@ -128,7 +129,7 @@ class Pairwise(RewardModel):
         margins = self._margins(valid)
         self.temperature = fit_temperature(margins, valid.stated, valid.weight) if enough else 1.0
         stated = _predictions(held_out, sigmoid(margins / self.temperature))
-        self.calibration = health.calibration_table(*health.both_orders(stated.predicted, stated.stated, stated.weight))
+        self.calibration = health.calibration_table(*health.surer_first(stated.predicted, stated.stated, stated.weight))
         longer = health.longer_wins(_predictions(pairs, train.stated))
         return health.preference_health(stated, longer_is_better=longer, seed=self.run.seed) | {
             "reward_train_pairs": Metric(value=len(pairs)),
@@ -162,7 +163,10 @@ class Pairwise(RewardModel):
         return Scores(((values - self.offset) / self.temperature).tolist())
 
     def save(self, folder: Path) -> None:
-        """Weights as safetensors, the tokenizer, and `pairwise.json`; needs neither the policy nor the hub to load."""
+        """Weights as safetensors, the tokenizer, the rest as JSON; needs neither the policy nor the hub to load.
+
+        The report draws `calibration.json`.
+        """
         if self.scalar is None:
             raise RlhfError("the reward model `pairwise` has learnt nothing yet", remedy="Fit it before saving it.")
         self.scalar.save(folder)
@@ -174,9 +178,9 @@ class Pairwise(RewardModel):
             "packs": self._valuer.packs,
             "offset": self.offset,
             "temperature": self.temperature,
-            "calibration": self.calibration,
         }
         (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        (folder / CALIBRATION).write_text(json.dumps(self.calibration, indent=2) + "\n", encoding="utf-8")
 
     def load(self, folder: Path) -> None:
         """Ready to score, and to be continued from."""
@@ -193,7 +197,7 @@ class Pairwise(RewardModel):
         self._take(scalar, text_format, description["max_answer_tokens"], getattr(torch, description["compute_dtype"]))
         self._valuer.packs = description["packs"]
         self.offset, self.temperature = description["offset"], description["temperature"]
-        self.calibration = description["calibration"]
+        self.calibration = json.loads((folder / CALIBRATION).read_text(encoding="utf-8"))
 
     def _start(self, job: FitJob) -> None:
         """The untrained model: the last round's, the policy's weights, or a model by name."""

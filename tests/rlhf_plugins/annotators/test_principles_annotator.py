@@ -1,9 +1,9 @@
 """The annotator `principles`: its answers follow from the list, and say so."""
 
 import pytest
-from rlhf_plugins.annotators.principles import Principles
 
 from rlhf_core import Comparison, Prompt, Question, Ranking, Sample, Skip
+from rlhf_plugins.annotators.principles import Principles
 
 PROMPT = Prompt(text="p")
 OWN = {

@@ -5,15 +5,15 @@ from collections import Counter
 from random import Random
 
 import pytest
+from scipy.stats import kstest, spearmanr
+
+from rlhf_core import Comparison, Prompt, Question, Ranking, RewardModel, Sample, Scores, Skip
+from rlhf_core.errors import PipelineError
 from rlhf_plugins.annotators.simulated_panel import SimulatedPanel, gumbel, uniform
 from rlhf_plugins.data_sources.newsroom import Newsroom
 from rlhf_plugins.newsroom.generator import make_headline
 from rlhf_plugins.newsroom.language import languages
 from rlhf_plugins.reward_models.principles import PrinciplesReward
-from scipy.stats import kstest, spearmanr
-
-from rlhf_core import Comparison, Prompt, Question, Ranking, RewardModel, Sample, Scores, Skip
-from rlhf_core.errors import PipelineError
 
 EXACT = {
     "values_spread": 0.0,

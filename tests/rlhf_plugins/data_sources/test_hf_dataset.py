@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from rlhf_plugins.data_sources.hf_dataset import HfDataset
-from rlhf_plugins.data_sources.table import Table
 
 from rlhf_core.errors import DataError
 from rlhf_core.records import Comparison, Rating
+from rlhf_plugins.data_sources.hf_dataset import HfDataset
+from rlhf_plugins.data_sources.table import Table
 
 
 @pytest.fixture(autouse=True)

@@ -6,14 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from rlhf_plugins.data_sources.hf_dataset import HfDataset
-from rlhf_plugins.data_sources.table import Table
 
 from rlhf_core.errors import DataError
 from rlhf_core.feedback.dataset import FeedbackSet
 from rlhf_core.records import Comparison
 from rlhf_core.run import Run
 from rlhf_core.splits import split_of
+from rlhf_plugins.data_sources.hf_dataset import HfDataset
+from rlhf_plugins.data_sources.table import Table
 
 DATA = Path(os.environ.get("RLHF_TEST_DATA", "../shared/data"))
 pytestmark = pytest.mark.real_data

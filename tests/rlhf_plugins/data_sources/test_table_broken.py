@@ -4,10 +4,10 @@ import gzip
 import json
 
 import pytest
-from rlhf_plugins.data_sources.table import Table
 
 from rlhf_core.errors import DataError
 from rlhf_core.run import Run
+from rlhf_plugins.data_sources.table import Table
 
 COLUMNS = {"prompt": "q", "text": "a", "score": "s"}
 

@@ -6,13 +6,13 @@ import statistics
 
 import pytest
 from pydantic import ValidationError
-from rlhf_plugins.data_sources.table import Table
 
 from rlhf_core.errors import DataError
 from rlhf_core.feedback.convert import clicks_to_probability
 from rlhf_core.feedback.dataset import FeedbackSet
 from rlhf_core.records import Comparison, Rating, Reaction
 from rlhf_core.splits import split_of
+from rlhf_plugins.data_sources.table import Table
 
 AB_TEST = (
     "test,story,headline,clicks,shown\n"

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from rlhf_plugins.tabular.cells import BadCell, cut, number_of, strip_html
 from rlhf_plugins.tabular.dialogue import read_messages, read_transcript
 from rlhf_plugins.tabular.template import parse_template

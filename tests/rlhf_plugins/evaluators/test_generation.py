@@ -3,13 +3,13 @@ import math
 
 import pytest
 import torch
-from rlhf_plugins.evaluators.generation import Generation, distinct, repetition
-from rlhf_plugins.policies.causal_lm import CausalLm
 
 from rlhf_core.errors import DataError
 from rlhf_core.plugins import EvaluateJob
 from rlhf_core.records import Prompt, Sample
 from rlhf_core.run import Run
+from rlhf_plugins.evaluators.generation import Generation, distinct, repetition
+from rlhf_plugins.policies.causal_lm import CausalLm
 
 PROMPTS = [
     Prompt(text=f"The {thing} was approved on Monday.\nHeadline:") for thing in ("tram", "zoo", "town hall", "pool")

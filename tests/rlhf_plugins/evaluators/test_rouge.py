@@ -1,10 +1,10 @@
 import pytest
-from rlhf_plugins.evaluators.rouge import Rouge, Words
 from rouge_score.rouge_scorer import RougeScorer
 
 from rlhf_core.errors import DataError
 from rlhf_core.plugins import EvaluateJob
 from rlhf_core.records import Prompt, Sample
+from rlhf_plugins.evaluators.rouge import Rouge, Words
 
 
 def evaluate(cases, **options):

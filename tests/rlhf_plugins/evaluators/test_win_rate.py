@@ -1,10 +1,10 @@
 import pytest
-from rlhf_plugins.evaluators.win_rate import WinRate, agreement, side_by_side, wilson, win_rates
 from scipy.stats import binomtest, kendalltau
 
 from rlhf_core.errors import RlhfError
 from rlhf_core.plugins import EvaluateJob, RewardModel, Scores
 from rlhf_core.records import Prompt, Sample, Trajectory
+from rlhf_plugins.evaluators.win_rate import WinRate, agreement, side_by_side, wilson, win_rates
 
 
 class Number(RewardModel):
@@ -28,6 +28,10 @@ def job(gold=True, reward=True, factor=1.0, **answers):
     proxy = Number()
     proxy.factor = factor
     return EvaluateJob(prompts, samples, None, None, proxy if reward else None, Number() if gold else None)
+
+
+def test_keeps_the_contract(rlhf_conformance):
+    rlhf_conformance(WinRate)
 
 
 def test_win_rates_by_hand():

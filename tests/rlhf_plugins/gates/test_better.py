@@ -1,14 +1,18 @@
 import pytest
 from pydantic import ValidationError
-from rlhf_plugins.gates.better import Better
 
 from rlhf_core.errors import RlhfError
 from rlhf_core.metrics import Metric
+from rlhf_plugins.gates.better import Better
 
 
 def measured(low=0.73, value=0.78, high=0.83, **others):
     rate = Metric(value=value, low=low, high=high, n=100)
     return {"win_rate_vs_champion": rate} | {name: Metric(value=number) for name, number in others.items()}
+
+
+def test_keeps_the_contract(rlhf_conformance):
+    rlhf_conformance(Better)
 
 
 def test_promotes_what_is_proven_better():

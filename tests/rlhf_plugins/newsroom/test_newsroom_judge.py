@@ -4,12 +4,12 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+
+from rlhf_core import Prompt, Sample
 from rlhf_plugins.data_sources.newsroom import Newsroom
 from rlhf_plugins.newsroom.generator import fill, make_headline
 from rlhf_plugins.newsroom.language import languages
 from rlhf_plugins.values.principles import load
-
-from rlhf_core import Prompt, Sample
 
 JUDGE = load("newsroom")
 STYLES = ("neutral", "sensational", "one_sided", "false")

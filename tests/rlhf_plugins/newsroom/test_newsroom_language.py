@@ -4,6 +4,7 @@ import itertools
 import re
 
 import pytest
+
 from rlhf_plugins.newsroom.judge import shape, vocabulary
 from rlhf_plugins.newsroom.language import SLOTS, languages
 from rlhf_plugins.values.words import words

@@ -9,10 +9,10 @@ from collections import Counter
 
 import pytest
 from pydantic import ValidationError
-from rlhf_plugins.data_sources.newsroom import Newsroom
-from rlhf_plugins.newsroom.language import languages
 
 from rlhf_core.records import content_id
+from rlhf_plugins.data_sources.newsroom import Newsroom
+from rlhf_plugins.newsroom.language import languages
 
 
 @pytest.fixture(scope="module", params=["en", "zh"])

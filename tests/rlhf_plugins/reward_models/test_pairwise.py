@@ -6,10 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from rlhf_plugins.reward_models._bradley_terry import batches_by_length, fit_temperature, preference_loss
-from rlhf_plugins.reward_models._fitting import Fitting
-from rlhf_plugins.reward_models._scoring import Row, Valuer
-from rlhf_plugins.reward_models.pairwise import Pairwise
 from scipy.optimize import minimize_scalar
 
 from rlhf_core.errors import RlhfError, TrainingError
@@ -19,6 +15,10 @@ from rlhf_core.lm.starter import Starter, make_starter
 from rlhf_core.plugins import FitJob, LanguageModelPolicy
 from rlhf_core.records import Answer, Comparison, Prompt, Question, Sample
 from rlhf_core.run import Checkpoints, Run
+from rlhf_plugins.reward_models._bradley_terry import batches_by_length, fit_temperature, preference_loss
+from rlhf_plugins.reward_models._fitting import Fitting
+from rlhf_plugins.reward_models._scoring import Row, Valuer
+from rlhf_plugins.reward_models.pairwise import Pairwise
 
 WORDS = ["town", "council", "bridge", "school", "river", "vote", "plan", "storm", "mayor", "park"]
 SMALL = Starter(vocab_size=320, layers=1, width=32, heads=2)
@@ -92,6 +92,10 @@ def fitted(base):
     return model, model.fit(job(base))
 
 
+def test_keeps_the_contract(base, rlhf_conformance):
+    rlhf_conformance(Pairwise, policy=lambda: base, epochs=1)
+
+
 def test_learns_what_is_preferred(fitted):
     model, metrics = fitted
     assert metrics["reward_accuracy"].value > 0.95
@@ -128,7 +132,8 @@ def test_saved_and_loaded_scores_the_same(fitted, tmp_path):
     again = Pairwise(**QUICK)
     again.load(tmp_path)
     assert scores(again, "good plan", "storm") == scores(model, "good plan", "storm")
-    assert json.loads((tmp_path / "pairwise.json").read_text())["calibration"] == model.calibration
+    assert json.loads((tmp_path / "calibration.json").read_text()) == model.calibration == again.calibration
+    assert sum(row["pairs"] for row in model.calibration) == 40
     assert not list(tmp_path.glob("*.bin")) and not list(tmp_path.glob("*.pt"))
 
 

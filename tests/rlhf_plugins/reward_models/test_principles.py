@@ -2,11 +2,11 @@
 
 import pytest
 from pydantic import ValidationError
-from rlhf_plugins.data_sources.newsroom import Newsroom
-from rlhf_plugins.reward_models.principles import PrinciplesReward
 
 from rlhf_core import Episode, Prompt, Sample, Trajectory
 from rlhf_core.errors import PipelineError
+from rlhf_plugins.data_sources.newsroom import Newsroom
+from rlhf_plugins.reward_models.principles import PrinciplesReward
 
 CALM = {"name": "calm", "weight": 2, "checks": [{"check": "lexicon_absent", "words": ["!"], "each": 0.5}]}
 SHORT = {"name": "short", "weight": 1, "checks": [{"check": "length_between", "maximum": 2, "softness": 1}]}

@@ -1,10 +1,10 @@
 """Lists of principles: how they are read, weighed and added up."""
 
 import pytest
-from rlhf_plugins.values.principles import PACKAGED, PrincipleList, load
 
 from rlhf_core import Prompt, Sample
 from rlhf_core.errors import PipelineError
+from rlhf_plugins.values.principles import PACKAGED, PrincipleList, load
 
 OWN = """
 name: own

@@ -3,10 +3,10 @@
 import math
 
 import pytest
-from rlhf_plugins.values.checks import CHECKS, bind
 
 from rlhf_core import Episode, Prompt, Sample, Trajectory
 from rlhf_core.errors import DataError
+from rlhf_plugins.values.checks import CHECKS, bind
 
 PROMPT = Prompt(text="p", facts={"place": "Paris", "cost": "12 million", "people": ["nurses", "doctors"]})
 VALUES = {"place": {"Paris": ["Paris"], "Rome": ["Rome", "the eternal city"]}, "cost": {"12 million": ["12 million"]}}

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from rlhf_core.plugins.base import Use
-
-Loc = tuple[int | str, ...]
+from rlhf_core.plugins.slots import Loc
 
 
 class Complaint(NamedTuple):

@@ -13,7 +13,6 @@ import yaml
 
 from rlhf_core.errors import PipelineError
 
-Loc = tuple[int | str, ...]
 """A path into the document: keys and list positions."""
 
 OVERRIDE = "--set"

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from rlhf_core.config_errors import did_you_mean
 from rlhf_core.errors import PluginError
-from rlhf_core.parts import ChosenPlugin, choose, dotted
 from rlhf_core.pipeline import Pipeline
-from rlhf_core.pipeline_file import LoadedPipeline, Problem
+from rlhf_core.pipeline.config_errors import did_you_mean
+from rlhf_core.pipeline.file import LoadedPipeline, Problem
+from rlhf_core.pipeline.parts import ChosenPlugin, choose, dotted
 from rlhf_core.plugins.base import Plugin
 from rlhf_core.plugins.registry import PluginInfo, Registry
+from rlhf_core.plugins.slots import Loc
 from rlhf_core.records import Comparison, Demonstration, Feedback, Ranking, Rating
-from rlhf_core.yaml_source import Loc
 
 STAGE_METRICS = frozenset(f"reward_{name}" for name in ("accuracy", "ece", "f1", "auc", "brier", "precision", "recall"))
 """Metrics that gates may read although no evaluator produces them: how the reward model did on held-out prompts."""

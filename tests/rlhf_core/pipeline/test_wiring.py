@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from stub_plugins import PIPELINE, STUBS, stub_registry
 
 from rlhf_core import CONTROL, Evaluator, RewardModel
-from rlhf_core.pipeline_file import load_pipeline
+from rlhf_core.pipeline.file import load_pipeline
+from rlhf_core.pipeline.wiring import check, usable_as
 from rlhf_core.plugins.registry import PluginInfo, Registry
 from rlhf_core.records import Comparison, Demonstration, Ranking, Rating, Reaction
-from rlhf_core.wiring import check, usable_as
+from stub_plugins import PIPELINE, STUBS, stub_registry
 
 
 @pytest.fixture

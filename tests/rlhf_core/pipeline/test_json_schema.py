@@ -4,10 +4,10 @@ import json
 
 import pytest
 import yaml
-from stub_plugins import PIPELINE, Bt, stub_registry
 
-from rlhf_core.json_schema import pipeline_schema
+from rlhf_core.pipeline.json_schema import pipeline_schema
 from rlhf_core.plugins.registry import PluginInfo, Registry
+from stub_plugins import PIPELINE, Bt, stub_registry
 
 jsonschema = pytest.importorskip("jsonschema")
 

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from stub_plugins import PIPELINE, stub_registry
 
 from rlhf_core.errors import PipelineError
-from rlhf_core.pipeline_file import PipelineProblems, load_pipeline
+from rlhf_core.pipeline.file import PipelineProblems, load_pipeline
+from stub_plugins import PIPELINE, stub_registry
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from rlhf_core.config_errors import explain
 from rlhf_core.errors import PipelineError
-from rlhf_core.parts import ChosenPlugin, Misfit, choose, dotted
 from rlhf_core.pipeline import Pipeline
+from rlhf_core.pipeline.config_errors import explain
+from rlhf_core.pipeline.parts import ChosenPlugin, Misfit, choose, dotted
+from rlhf_core.pipeline.yaml_source import Document
 from rlhf_core.plugins.registry import Registry
-from rlhf_core.yaml_source import Document, Loc
+from rlhf_core.plugins.slots import Loc
 
 
 class Problem(NamedTuple):

@@ -1,6 +1,6 @@
 """A pipeline as data: which plugins, how often, with which seed.
 
-`rlhf_core.pipeline_file` reads it from YAML; `rlhf_core.wiring` proves that its parts fit together.
+`rlhf_core.pipeline.file` reads it from YAML; `rlhf_core.pipeline.wiring` proves that its parts fit together.
 """
 
 from __future__ import annotations

@@ -1,0 +1,5 @@
+"""A pipeline: its specification, the YAML file it stands in, and the proof that its parts fit together."""
+
+from rlhf_core.pipeline.spec import Ask, Pipeline, Test
+
+__all__ = ["Ask", "Pipeline", "Test"]
