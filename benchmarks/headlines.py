@@ -23,10 +23,10 @@ import numpy as np
 from rlhf_core.errors import DataError
 from rlhf_core.feedback.dataset import FeedbackSet, Pair
 from rlhf_core.metrics import Metric
+from rlhf_core.pipeline.yaml_source import Document
 from rlhf_core.plugins import Use
 from rlhf_core.plugins.registry import Registry
 from rlhf_core.records import Prompt, Sample
-from rlhf_core.pipeline.yaml_source import Document
 
 SIGNIFICANT = math.erf(1.96 / math.sqrt(2))
 """A pair's strength |2p - 1|, where p = Phi(z), from which |z| > 1.96."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
@@ -43,6 +43,12 @@ class Record(BaseModel):
     def id(self) -> str:
         """Content id: equal content, equal id, in any process."""
         return content_id([type(self).__name__, self.identity()])
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some fields changed, unchecked; its identity is its own."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.__dict__.pop("id", None)
+        return copy
 
 
 class Message(Record):
@@ -145,6 +151,11 @@ class Sample(Record):
         if (self.text is None) == (self.trajectory is None):
             raise ValueError("a sample is either a text or a trajectory")
         return self
+
+    def identity(self) -> Any:
+        """The environment's own rewards do not count: a sample is the same one when it is shown blind."""
+        exclude: dict[str, Any] = dict.fromkeys(self.beside_identity, True)
+        return self.model_dump(mode="json", exclude={**exclude, "trajectory": {"environment_rewards"}})
 
     def blind(self) -> Sample:
         """The sample without the environment's own rewards: what reward models and people may see."""

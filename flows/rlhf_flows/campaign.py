@@ -76,12 +76,11 @@ class Campaign:
     def start(self) -> None:
         """Read the data, prepare the policy, measure it: the first champion."""
         pipeline = self.pipeline
-        files = [self.registry.create("data_sources", use).digest() for use in pipeline.data]
         self.data = self._run(
             Stage(
                 "data", data.read_data, "data", "data",
                 plugins=tuple(("data_sources", use) for use in pipeline.data),
-                settings={"files": list(files), "pipeline": pipeline.pipeline},
+                settings={"pipeline": pipeline.pipeline},
             )
         ).ref  # fmt: skip
         warm_starts = () if pipeline.warm_start is None else (("warm_starts", pipeline.warm_start),)

@@ -10,6 +10,7 @@ import torch
 
 from rlhf_core.errors import DataError
 from rlhf_core.lm.logprobs import positions, takes_positions
+from rlhf_core.lm.model import quiet
 
 if TYPE_CHECKING:
     from rlhf_core.lm.model import LanguageModel
@@ -62,6 +63,7 @@ class ScalarHead(torch.nn.Module):
         """Write the backbone as a Hugging Face folder and the head beside it, all safetensors."""
         from safetensors.torch import save_file
 
+        quiet()
         self.backbone.save_pretrained(folder)
         save_file({name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}, folder / HEAD_FILE)
 
@@ -73,6 +75,7 @@ class ScalarHead(torch.nn.Module):
         from safetensors.torch import load_file
         from transformers import AutoModel
 
+        quiet()
         if not (folder / HEAD_FILE).is_file():
             raise DataError(f"no saved scalar model in {folder}", remedy=f"The folder must hold {HEAD_FILE}.")
         backbone = AutoModel.from_pretrained(folder, dtype="auto", trust_remote_code=trust_remote_code)

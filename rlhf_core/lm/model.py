@@ -166,6 +166,7 @@ class LanguageModel:
         With adapters: the adapters, and the name of the model below them. Equal models write equal bytes, so that
         the digest of the folder says whether anything changed.
         """
+        quiet()
         folder.mkdir(parents=True, exist_ok=True)
         if adapters.is_adapted(self.model):
             adapters.save_adapters(self.model, folder)
@@ -229,9 +230,8 @@ def _load(
 ) -> tuple[Any, Any]:
     """Model and tokenizer; errors in the words of someone who can do something about them."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    quiet()
     where = str(name_or_folder)
     options = {"trust_remote_code": trust_remote_code, "revision": revision or "main"}
     try:
@@ -273,6 +273,13 @@ def _padded(
         ids[i, place] = torch.tensor(row, dtype=torch.int64)
         mask[i, place] = 1
     return ids.to(device), mask.to(device)
+
+
+def quiet() -> None:
+    """No progress bars from transformers: they would run through the run's own. Downloads keep theirs."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def best_device() -> torch.device:

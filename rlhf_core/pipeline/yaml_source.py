@@ -12,8 +12,7 @@ from typing import Any
 import yaml
 
 from rlhf_core.errors import PipelineError
-
-"""A path into the document: keys and list positions."""
+from rlhf_core.plugins.slots import Loc
 
 OVERRIDE = "--set"
 MAX_NODES = 20_000

@@ -55,6 +55,14 @@ class Plugin:
     class Config(PluginConfig):
         """No options."""
 
+    @classmethod
+    def reads(cls, config: Any) -> tuple[Path, ...]:
+        """Files and folders outside the config that the plugin's result depends on: a change in them is a new result.
+
+        Those that don't exist are passed over; using them is an error of the plugin's own.
+        """
+        return ()
+
     def __init__(self, config: Any = None, *, run: Run | None = None, **options: Any) -> None:
         self.config: Any = config if config is not None else self.Config(**options)
         self.run = run or Run()

@@ -30,7 +30,3 @@ class DataSource(Plugin):
     def feedback(self) -> Iterator[Answer]:
         """Feedback that already exists, with the samples it is about."""
         return iter(())
-
-    def digest(self) -> str:
-        """Digest of what the source reads outside its config (files), so that a changed file is noticed."""
-        return ""

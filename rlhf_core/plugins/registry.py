@@ -139,19 +139,21 @@ class Registry:
         return plugin(plugin.Config(**use.options), run=run)
 
     def fingerprint(self, kind: str, use: Use) -> dict[str, Any]:
-        """What a plugin's result depends on: which code and which configuration, those of nested plugins included.
+        """What a plugin's result depends on: code, configuration, files that it reads, and nested plugins' likewise.
 
         Defaults are written out, so that a new default is a new fingerprint. A plugin installed in place for
         development counts with the digest of the Python files beside it.
         """
         info = self.find(kind, use.use)
-        config = self.load(kind, use.use).Config(**use.options)
+        plugin = self.load(kind, use.use)
+        config = plugin.Config(**use.options)
         nested = [self.fingerprint(slot.kind, slot.use) for slot in slots(config)]
         return {
             "plugin": info.full_name,
             "version": info.version,
             "code": _development_digest(info.target.partition(":")[0]),
             "config": config.model_dump(mode="json"),
+            "files": [files_digest(path) for path in plugin.reads(config)],
             "nested": nested,
         }
 
@@ -166,3 +168,21 @@ def _development_digest(module: str) -> str:
     for path in sorted(Path(spec.origin).parent.glob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def files_digest(path: Path) -> str:
+    """SHA-256 over the names and contents of a file, or of all files below a folder; empty where there is nothing."""
+    path = path.expanduser()
+    files = sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]
+    stats = [(file, file.stat()) for file in files if file.exists()]
+    return _digest_of(path, tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats))
+
+
+@lru_cache
+def _digest_of(top: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
+    whole = hashlib.sha256()
+    for file, _, _ in files:
+        with file.open("rb") as content:
+            name = file.relative_to(top).as_posix()
+            whole.update(f"{name}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+    return whole.hexdigest() if files else ""

@@ -41,4 +41,3 @@ def _items(value: Any, loc: Loc) -> list[tuple[Loc, Any]]:
     if isinstance(value, dict):
         return [((*loc, str(key)), item) for key, item in value.items()]
     return [(loc, value)]
-

@@ -23,8 +23,15 @@ def nothing(context):
 
 
 def stage(**changes):
-    base = dict(name="reward", body=nothing, title="reward", kind="reward", round=1,
-                plugins=(("reward_models", Use(use="bt")),), inputs={"snapshot": Ref(kind="s", uri="s/1", sha256="1")})
+    base = dict(
+        name="reward",
+        body=nothing,
+        title="reward",
+        kind="reward",
+        round=1,
+        plugins=(("reward_models", Use(use="bt")),),
+        inputs={"snapshot": Ref(kind="s", uri="s/1", sha256="1")},
+    )
     return Stage(**{**base, **changes})  # fmt: skip
 
 

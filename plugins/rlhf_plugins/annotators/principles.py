@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
 from rlhf_core import Annotator, Comparison, Feedback, PluginConfig, Question, Ranking
-from rlhf_plugins.values.principles import PrincipleList, load
+from rlhf_plugins.values.principles import PrincipleList, load, own_file
 
 
 class Principles(Annotator):
@@ -28,6 +30,11 @@ class Principles(Annotator):
         """Other weights for some principles, by name."""
         tie_below: float = Field(0.05, ge=0)
         """Difference in weighted points up to which two samples tie."""
+
+    @classmethod
+    def reads(cls, config: Any) -> tuple[Path, ...]:
+        """The list's own file, where it has one."""
+        return own_file(config.list)
 
     def set_up(self) -> None:
         """Read the list."""

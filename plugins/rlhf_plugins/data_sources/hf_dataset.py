@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,18 +97,10 @@ class HfDataset(RowSource):
         """Last part of the data set's name."""
         return Path(self.config.path).name.split(".")[0]
 
-    def digest(self) -> str:
-        """SHA-256 over the names and contents of local files; empty for a hub name, which `revision` pins."""
-        path = Path(self.config.path).expanduser()
-        if not path.exists():
-            return ""
-        files = sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]
-        whole = hashlib.sha256()
-        for file in files:
-            with file.open("rb") as content:
-                part = hashlib.file_digest(content, "sha256").hexdigest()
-            whole.update(f"{file.relative_to(path.parent)}\0{part}\n".encode())
-        return whole.hexdigest()
+    @classmethod
+    def reads(cls, config: Any) -> tuple[Path, ...]:
+        """The local file or folder; a name on the hub is none, and pinned by `revision`."""
+        return (Path(config.path),)
 
     def _load(self) -> Any:
         if self._dataset is None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import codecs
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, field_validator
 
 from rlhf_plugins.tabular.mapping import MappingConfig
-from rlhf_plugins.tabular.rows import FileFormat, Layout, Problem, Row, format_of, missing_file, read_rows, unit_of
+from rlhf_plugins.tabular.rows import FileFormat, Layout, Problem, Row, format_of, read_rows, unit_of
 from rlhf_plugins.tabular.source import RowSource
 
 
@@ -70,13 +70,10 @@ class Table(RowSource):
         """The file's name without its suffixes."""
         return self._path().name.split(".")[0] or self._path().name
 
-    def digest(self) -> str:
-        """SHA-256 of the file's content."""
-        path = self._path()
-        if not path.is_file():
-            raise missing_file(path)
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+    @classmethod
+    def reads(cls, config: Any) -> tuple[Path, ...]:
+        """The table."""
+        return (config.path,)
 
     def _path(self) -> Path:
         path: Path = self.config.path

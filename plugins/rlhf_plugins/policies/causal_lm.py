@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -52,6 +52,11 @@ class CausalLm(LanguageModelPolicy):
             if self.lora and self.model == STARTER:
                 raise ValueError("lora adapts a trained model, and a starter begins untrained: drop one of the two")
             return self
+
+    @classmethod
+    def reads(cls, config: Any) -> tuple[Path, ...]:
+        """The model's folder, where it is one."""
+        return () if config.model == STARTER else (Path(config.model),)
 
     @property
     def temperature(self) -> float:

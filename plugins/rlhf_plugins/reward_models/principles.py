@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from rlhf_core import PluginConfig, Prompt, RewardModel, Sample, Scores
-from rlhf_plugins.values.principles import PrincipleList, load
+from rlhf_plugins.values.principles import PrincipleList, load, own_file
 
 
 class PrinciplesReward(RewardModel):
@@ -23,6 +25,11 @@ class PrinciplesReward(RewardModel):
         """Name of a packaged list, path of a YAML file, or the list itself (name, version, principles)."""
         weights: dict[str, float] = {}
         """Other weights for some principles, by name."""
+
+    @classmethod
+    def reads(cls, config: Any) -> tuple[Path, ...]:
+        """The list's own file, where it has one."""
+        return own_file(config.list)
 
     def set_up(self) -> None:
         """Read the list."""

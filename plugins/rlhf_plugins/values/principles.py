@@ -115,6 +115,12 @@ class PrincipleList(BaseModel):
         return {principle.name: principle.weight * scores[principle.name] * gate for principle in self.principles}
 
 
+def own_file(source: str | PrincipleList) -> tuple[Path, ...]:
+    """The file of a list that is neither packaged nor written out in place; nothing otherwise."""
+    is_path = isinstance(source, str) and (source.endswith((".yaml", ".yml")) or "/" in source)
+    return (Path(str(source)),) if is_path else ()
+
+
 def load(source: str | PrincipleList) -> PrincipleList:
     """The list `source`: the name of a packaged one (`newsroom`), or a path to a YAML file, or a list already read.
 
@@ -122,9 +128,7 @@ def load(source: str | PrincipleList) -> PrincipleList:
     """
     if isinstance(source, PrincipleList):
         return source
-    packaged = PACKAGED / f"{source}.yaml"
-    is_path = source.endswith((".yaml", ".yml")) or "/" in source
-    path = Path(source) if is_path else packaged
+    path = next(iter(own_file(source)), PACKAGED / f"{source}.yaml")
     if not path.is_file():
         names = ", ".join(sorted(path.stem for path in PACKAGED.glob("*.yaml")))
         raise PipelineError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,35 +80,39 @@ def arguments(lm: LanguageModel, config: Any, run: Run, scratch: Path, *, evalua
     """The trainer's settings: ours, and everything off that is slow, chatty or reaches for the network."""
     micro = config.micro_batch_size or config.batch_size
     rate = config.learning_rate or (2e-4 if is_adapted(lm.model) else 2e-3 if lm.base is None else 2e-5)
-    return SFTConfig(
-        output_dir=str(scratch),
-        num_train_epochs=config.epochs,
-        learning_rate=rate,
-        per_device_train_batch_size=micro,
-        per_device_eval_batch_size=micro,
-        gradient_accumulation_steps=config.batch_size // micro,
-        warmup_steps=config.warmup,
-        lr_scheduler_type="cosine",
-        weight_decay=config.weight_decay,
-        gradient_checkpointing=config.gradient_checkpointing,
-        seed=run.seed,
-        eval_strategy="epoch" if evaluate else "no",
-        prediction_loss_only=True,
-        save_strategy="steps" if run.checkpoints.folder is not None else "no",
-        save_steps=config.checkpoint_every,
-        logging_steps=10,
+    settings: dict[str, Any] = {
+        "output_dir": str(scratch),
+        "num_train_epochs": config.epochs,
+        "learning_rate": rate,
+        "per_device_train_batch_size": micro,
+        "per_device_eval_batch_size": micro,
+        "gradient_accumulation_steps": config.batch_size // micro,
+        "warmup_steps": config.warmup,
+        "lr_scheduler_type": "cosine",
+        "weight_decay": config.weight_decay,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "seed": run.seed,
+        "eval_strategy": "epoch" if evaluate else "no",
+        "prediction_loss_only": True,
+        "save_strategy": "steps" if run.checkpoints.folder is not None else "no",
+        "save_steps": config.checkpoint_every,
+        "logging_steps": 10,
         # The rows are tokenised; preparing them again would hash, map and cache them for nothing.
-        dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False,
-        max_length=None,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "remove_unused_columns": False,
+        "max_length": None,
         # Autocast is the language model's own business, the same in training and sampling.
-        bf16=False,
-        use_cpu=lm.device.type == "cpu",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=lm.device.type != "cpu",
-        log_level="error",
-    )
+        "bf16": False,
+        "use_cpu": lm.device.type == "cpu",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": lm.device.type != "cpu",
+        "log_level": "error",
+    }
+    with warnings.catch_warnings():
+        # TRL itself still says gradient_checkpointing where transformers has a new name for it.
+        warnings.simplefilter("ignore", FutureWarning)
+        return SFTConfig(**settings)
 
 
 def undo_patches(lm: LanguageModel) -> None:

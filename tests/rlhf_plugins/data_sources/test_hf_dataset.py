@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rlhf_core.errors import DataError
+from rlhf_core.plugins.registry import files_digest
 from rlhf_core.records import Comparison, Rating
 from rlhf_plugins.data_sources.hf_dataset import HfDataset
 from rlhf_plugins.data_sources.table import Table
@@ -152,11 +153,15 @@ def test_a_damaged_file_is_one_error(tmp_path):
     assert "use: table" in error.value.remedy
 
 
+def digest(**options):
+    return files_digest(*HfDataset.reads(HfDataset.Config(**options)))
+
+
 def test_digest_of_local_files_only(tmp_path):
     path = tmp_path / "set" / "train.jsonl"
     lines(path, HH)
-    before = HfDataset(path=str(tmp_path / "set")).digest()
+    before = digest(path=str(tmp_path / "set"))
     lines(path, HH[1:])
     assert len(before) == 64
-    assert HfDataset(path=str(tmp_path / "set")).digest() != before
-    assert HfDataset(path="some/name").digest() == ""
+    assert digest(path=str(tmp_path / "set")) != before
+    assert digest(path="some/name") == ""

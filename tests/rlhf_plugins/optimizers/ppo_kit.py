@@ -4,7 +4,8 @@ from rlhf_core.plugins import RewardModel, Scores
 from rlhf_core.records import Prompt
 from rlhf_core.run import Checkpoints, Run
 
-PROMPTS = [Prompt(text=f"{a} and {b}:") for a in ("rain", "wind", "snow", "hail") for b in ("sun", "fog", "frost")]
+PAIRS = [(a, b) for a in ("rain", "wind", "snow", "hail") for b in ("sun", "fog", "frost")]
+PROMPTS = [Prompt(text=f"{'very ' * (i % 4)}{a} and {b}:") for i, (a, b) in enumerate(PAIRS)]
 LENGTH = 8
 
 
