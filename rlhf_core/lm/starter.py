@@ -21,7 +21,7 @@ class Starter(PluginConfig):
     """The most tokens the tokenizer may have: 256 bytes, 3 special tokens, the rest learnt from the texts."""
     layers: int = Field(3, ge=1)
     """Number of transformer blocks."""
-    width: int = Field(192, ge=16)
+    width: int = Field(160, ge=16)
     """Size of the hidden states; a multiple of `heads`."""
     heads: int = Field(4, ge=1)
     """Attention heads in each block."""

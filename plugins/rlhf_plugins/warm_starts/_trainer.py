@@ -79,7 +79,7 @@ class CheckpointsToRun(TrainerCallback):  # type: ignore[misc]
 def arguments(lm: LanguageModel, config: Any, run: Run, scratch: Path, *, evaluate: bool) -> SFTConfig:
     """The trainer's settings: ours, and everything off that is slow, chatty or reaches for the network."""
     micro = config.micro_batch_size or config.batch_size
-    rate = config.learning_rate or (2e-4 if is_adapted(lm.model) else 2e-3 if lm.base is None else 2e-5)
+    rate = config.learning_rate or (2e-4 if is_adapted(lm.model) else 2.5e-3 if lm.base is None else 2e-5)
     settings: dict[str, Any] = {
         "output_dir": str(scratch),
         "num_train_epochs": config.epochs,

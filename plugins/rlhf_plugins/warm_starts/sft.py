@@ -31,8 +31,8 @@ class Sft(WarmStart):
         epochs: float = Field(3.0, gt=0)
         """Passes over the demonstrations."""
         learning_rate: float | None = Field(None, gt=0)
-        """Peak learning rate; by default 2e-3 for a starter, 2e-4 for adapters, 2e-5 for a trained model."""
-        batch_size: int = Field(32, ge=1)
+        """Peak learning rate; by default 2.5e-3 for a starter, 2e-4 for adapters, 2e-5 for a trained model."""
+        batch_size: int = Field(16, ge=1)
         """Demonstrations a step."""
         micro_batch_size: int | None = Field(None, ge=1)
         """Demonstrations computed side by side, where a whole batch does not fit; divides `batch_size`."""

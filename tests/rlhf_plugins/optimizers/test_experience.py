@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import torch
 from ppo_kit import PROMPTS
 
@@ -63,8 +65,7 @@ def test_what_stands_in_the_padding_changes_nothing(policy):
     dirty = torch.where(batch.attention.bool(), batch.ids, 7)
     assert not torch.equal(dirty, batch.ids)
     clean, _ = opinion(lm, batch, temperature=1.0, size=None, hidden=False)
-    object.__setattr__(batch, "ids", dirty)
-    again, _ = opinion(lm, batch, temperature=1.0, size=None, hidden=False)
+    again, _ = opinion(lm, replace(batch, ids=dirty), temperature=1.0, size=None, hidden=False)
     assert torch.equal(clean, again)
 
 

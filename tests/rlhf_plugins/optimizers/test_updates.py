@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from ppo_kit import PROMPTS
@@ -39,6 +41,27 @@ def test_values_learn_the_returns(policy, kind):
     mask = lesson.experience.mask
     assert ((after - lesson.returns) ** 2)[mask].mean() < 0.3 * (lesson.returns**2)[mask].mean()
     assert after[~mask].abs().max() == 0
+
+
+@pytest.mark.parametrize("kind", ["head", "network"])
+def test_a_value_knows_the_tokens_before_it_and_no_other(policy, kind):
+    lm = policy().lm
+    batch = lesson_of(lm).experience
+    model = HeadOnReference(lm, 0) if kind == "head" else Network(lm)
+    torch.nn.init.ones_(model.layers[-1].weight if kind == "head" else model.scalar.head.weight)
+
+    def values(experience):
+        _, hidden = opinion(lm, experience, temperature=1.0, size=None, hidden=True)
+        return all_values(model, experience, hidden, None)
+
+    place = 3
+    ids = batch.ids.clone()
+    ids[:, batch.start + place] = (ids[:, batch.start + place] + 1) % 256
+    before, after = values(batch), values(replace(batch, ids=ids))
+    rows = batch.mask[:, place + 1]
+    assert rows.any()
+    assert torch.equal(before[rows, : place + 1], after[rows, : place + 1])
+    assert (before[rows, place + 1] != after[rows, place + 1]).all()
 
 
 def test_the_policy_moves_with_the_advantages(policy):
@@ -84,10 +107,13 @@ def test_padding_reaches_no_gradient(policy):
         lesson = lesson_of(lm)
         if garbage is not None:
             batch = lesson.experience
-            ids = torch.where(batch.attention.bool(), batch.ids, 9)
-            object.__setattr__(batch, "ids", ids)
-            object.__setattr__(batch, "logprobs", torch.where(batch.mask, batch.logprobs, garbage))
-            object.__setattr__(lesson, "advantages", torch.where(batch.mask, lesson.advantages, garbage))
+            dirty = replace(
+                batch,
+                ids=torch.where(batch.attention.bool(), batch.ids, 9),
+                logprobs=torch.where(batch.mask, batch.logprobs, garbage),
+            )
+            advantages = torch.where(batch.mask, lesson.advantages, garbage)
+            lesson = replace(lesson, experience=dirty, advantages=advantages)
         improve(lm, lesson, minibatches=2)
         digests.append(torch.cat([weight.flatten() for weight in trainable(lm.model).values()]))
     assert torch.equal(*digests)
