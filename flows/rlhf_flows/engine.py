@@ -64,7 +64,8 @@ class StageCache:
         """The result under `key` if it is complete and its artifact is there; remains of a kill are removed."""
         path = self.storage / key
         try:
-            result = StageResult.model_validate_json(json.loads(path.read_text())["result"])
+            # Prefect's record holds the serialised result, and ours is a text of JSON itself.
+            result = StageResult.model_validate_json(json.loads(json.loads(path.read_text())["result"]))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, ValidationError):

@@ -30,7 +30,6 @@ def configure(workspace: Workspace) -> None:
         "DO_NOT_TRACK": "1",
         "PREFECT_LOGGING_LEVEL": "ERROR",
         "PREFECT_LOGGING_TO_API_ENABLED": "false",
-        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
         "PREFECT_CLI_WRAP_LINES": "false",
     }.items():
         os.environ.setdefault(name, value)

@@ -23,16 +23,16 @@ def nothing(context):
 
 
 def stage(**changes):
-    base = dict(
-        name="reward",
-        body=nothing,
-        title="reward",
-        kind="reward",
-        round=1,
-        plugins=(("reward_models", Use(use="bt")),),
-        inputs={"snapshot": Ref(kind="s", uri="s/1", sha256="1")},
-    )
-    return Stage(**{**base, **changes})  # fmt: skip
+    base = {
+        "name": "reward",
+        "body": nothing,
+        "title": "reward",
+        "kind": "reward",
+        "round": 1,
+        "plugins": (("reward_models", Use(use="bt")),),
+        "inputs": {"snapshot": Ref(kind="s", uri="s/1", sha256="1")},
+    }
+    return Stage(**{**base, **changes})
 
 
 def key(pipeline=PIPELINE, registry=REGISTRY, **changes):
@@ -95,7 +95,7 @@ def cache(tmp_path):
 
 def stored(cache, ref):
     result = StageResult(ref=ref, info={"summary": "done"})
-    (cache.storage / "k").write_text(json.dumps({"metadata": {}, "result": result.model_dump_json()}))
+    (cache.storage / "k").write_text(json.dumps({"metadata": {}, "result": json.dumps(result.model_dump_json())}))
     return result
 
 
