@@ -142,6 +142,9 @@ def _hardware() -> str:
 
 def _import_the_heavy() -> None:
     """Import what every stage needs while the servers start in their own threads and processes."""
-    import datasets  # noqa: F401
+    import datasets
     import torch  # noqa: F401
-    import transformers  # noqa: F401
+    import transformers
+
+    datasets.disable_progress_bars()  # the display has its own
+    transformers.utils.logging.disable_progress_bar()
