@@ -19,7 +19,7 @@ class Display:
     """The lines of one run. Text from models and data is shown as text: no markup in it is interpreted."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+        self.console = console or Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._title = ""
@@ -74,7 +74,7 @@ class Display:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A table of results."""
-        table = Table(box=None, padding=(0, 2), header_style="bold")
+        table = Table(box=None, padding=(0, 1), header_style="bold")
         for column in columns:
             table.add_column(column, overflow="fold", no_wrap=self.console.width >= 110)
         for row in rows:

@@ -120,7 +120,7 @@ def results_table(summaries: Sequence[RoundSummary]) -> tuple[list[str], list[li
     """Columns and rows of the table that is shown after each round."""
     columns = {
         "gold score": "gold_score",
-        "proxy": "proxy_score",
+        "preferred to start": "preferred_vs_warm_start",
         "win rate vs start": "win_rate_vs_warm_start",
         "KL": "kl",
         "reward acc.": "reward_accuracy",
