@@ -9,9 +9,12 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/rlhf run deployments/pipelines/newsroom.yaml
 
+# One thread: the tests' models are tiny, and two threads on a busy machine wait for each other most of the time.
+test: export OMP_NUM_THREADS = 1
 test: $(READY)
 	$(BIN)/pytest -m "not slow"
 
+test-slow: export OMP_NUM_THREADS = 1
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +30,19 @@ class Engine(Protocol):
     def knows(self, stage: Stage) -> bool:
         """Whether the result is in the cache."""
         ...
+
+
+class FlushedCheckpoints(Checkpoints):
+    """Writes the metrics that are waiting first: what came before a checkpoint is not logged again after a kill."""
+
+    def __init__(self, folder: Path, record: StageRecord) -> None:
+        super().__init__(folder)
+        self._record = record
+
+    def save(self, step: int, write: Callable[[Path], None]) -> None:
+        """As `Checkpoints.save`."""
+        self._record.run.flush()
+        super().save(step, write)
 
 
 class StageRun(Run):
@@ -138,7 +151,8 @@ class PrefectEngine:
         started = time.monotonic()
         record = self.record.stage(stage, key)
         seed = stage.seed(self.pipeline)
-        run = StageRun(seed, Checkpoints(self.workspace.checkpoints / key), self.display, record)
+        checkpoints = FlushedCheckpoints(self.workspace.checkpoints / key, record)
+        run = StageRun(seed, checkpoints, self.display, record)
         try:
             with full_disk_explained(self.workspace.folder), self.artifacts.draft(key) as draft:
                 context = StageContext(stage, self.pipeline, self.registry, self.workspace, self.artifacts, run, draft)

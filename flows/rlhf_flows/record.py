@@ -226,6 +226,7 @@ class CampaignRecord:
         models.set_alias(self.policy_name, CHALLENGER, version.version)
         if summary.promoted:
             models.set_alias(self.policy_name, CHAMPION, version.version)
+            self.run.link_model(version, summary.round)
 
     def finish(self) -> None:
         """The campaign is complete."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_core.plugins import Decision
-from rlhf_core.report import pages
+from rlhf_core.report import campaign_headline, pages
 from rlhf_core.report.data import About, CalibrationBin, FeedbackSummary, RoundData, SampleRow
 from rlhf_flows.campaign import Campaign, Round
 from rlhf_flows.record import CampaignRecord
@@ -25,6 +25,7 @@ def round_report(record: CampaignRecord, workspace: Workspace, campaign: Campaig
     path = folder(record, workspace) / f"round-{last.number}.html"
     write_atomically(path, pages.round_report(_about(record), _data(record, workspace, last)))
     record.round_run(last.number).log_artifact(path, "report")
+    record.run.describe(campaign_headline([_data(record, workspace, done) for done in campaign.rounds]))
     return path
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from rlhf_core.errors import TrainingError
 from rlhf_core.feedback.dataset import FeedbackSet
-from rlhf_core.health import Predictions, both_orders, calibration_table, preference_health
+from rlhf_core.health import Predictions, calibration_table, preference_health, surer_first
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins import FitJob, OptimizeJob, Optimizer, RewardModel
 from rlhf_core.records import Sample
@@ -64,7 +64,7 @@ def _health(context: StageContext, model: RewardModel, held_out: FeedbackSet) ->
         longer=np.array([_length(pair.first) - _length(pair.second) for pair in pairs], dtype=float),
         prompts=[prompt.group or prompt.id for prompt in prompts],
     )
-    rows = calibration_table(*both_orders(predictions.predicted, predictions.stated, predictions.weight))
+    rows = calibration_table(*surer_first(predictions.predicted, predictions.stated, predictions.weight))
     (context.draft / "calibration.json").write_text(json.dumps(rows))
     return preference_health(predictions)
 
