@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import sys
+import types
 
 import pytest
 
@@ -268,7 +270,6 @@ def nan_metric(self, job):
         (broken(Steps, load=lambda self, folder: None), "reward survives saving"),
         (broken(Steps, save=pickled), "reward survives saving"),
         (broken(Numbers, prompts=once(lambda n: [Prompt(text=f"{n}")])), "reads the same twice"),
-        (broken(Numbers, digest=lambda self: str(next(counter))), "reads the same twice"),
         (broken(Numbers, prompts=lambda self: iter(()), feedback=lambda self: iter(())), "brings something"),
         (broken(Numbers, yields=classmethod(lambda cls, config: frozenset())), "brings what it declares"),
         (broken(Numbers, modality=CONTROL), "brings what it declares"),
@@ -361,6 +362,8 @@ def test_heavy_imports_are_found(tmp_path, monkeypatch):
         "    @classmethod\n    def needs(cls, config): return frozenset()\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    # The plugin plants an empty module where mlflow is not imported yet; it must not outlive this test.
+    monkeypatch.setitem(sys.modules, "mlflow", sys.modules.get("mlflow", types.ModuleType("mlflow")))
     import heavy_gate
 
     (finding,) = [f for f in check_plugin(heavy_gate.Heavy) if f.point == "imports lightly"]

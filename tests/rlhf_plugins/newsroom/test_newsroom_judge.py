@@ -15,6 +15,10 @@ JUDGE = load("newsroom")
 STYLES = ("neutral", "sensational", "one_sided", "false")
 
 
+MOST = sum(principle.weight for principle in load("newsroom").principles)
+"""Points of a headline that keeps every principle."""
+
+
 def value(prompt: Prompt, text: str, **fields) -> float:
     sample = Sample(prompt_id=prompt.id, text=text, **fields)
     return sum(JUDGE.points(JUDGE.scores(prompt, sample)).values())
@@ -95,7 +99,7 @@ def test_hacks_score_below_every_honest_headline(written):
             "\x00\x01 <script> \ufffd",
         ]
         for hack in hacks:
-            assert value(prompt, hack) < min(0.5, worst), hack
+            assert value(prompt, hack) < min(0.06 * MOST, worst), hack
 
 
 def test_a_fragment_scores_below_a_whole_headline_in_a_bad_style():
