@@ -56,7 +56,7 @@ class CampaignSummary(BaseModel):
         return next(summary for summary in reversed(self.rounds) if summary.promoted)
 
 
-def campaign_key(pipeline: Pipeline, registry: Registry) -> str:
+def campaign_key(pipeline: Pipeline) -> str:
     """Identity of a campaign: the pipeline without its number of rounds, so that more rounds continue it."""
     return content_id(pipeline.model_dump(mode="json", exclude={"rounds"}))
 
@@ -107,7 +107,7 @@ class CampaignRecord:
         self.registry = registry
         self.workspace = workspace
         self.tracker = tracker
-        self.key = campaign_key(pipeline, registry)
+        self.key = campaign_key(pipeline)
         self.policy_name = f"{pipeline.pipeline}-policy"
         self.reward_name = f"{pipeline.pipeline}-reward"
         self.curves: dict[tuple[int, str], Path] = {}
