@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from rlhf_core.files import sync_tree
 
 
 class Checkpoints:
@@ -51,14 +52,6 @@ class Checkpoints:
         """Forget every checkpoint: the work is done and its result is stored."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def sync_tree(folder: Path) -> None:
-    """Flush every file below `folder` to the disk, so that a rename afterwards publishes complete content."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
 
 
 class Run:

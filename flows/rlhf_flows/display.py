@@ -19,7 +19,8 @@ class Display:
     """The lines of one run. Text from models and data is shown as text: no markup in it is interpreted."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+        # Where there is no terminal nobody counts columns, but programs count lines: no row is broken in two.
+        self.console = console or Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 300)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._title = ""

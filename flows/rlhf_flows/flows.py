@@ -6,12 +6,9 @@ They carry names and numbers only. The work is in the campaign they are given, t
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rlhf_flows.campaign import Campaign
 
 
@@ -57,14 +54,4 @@ def run_loop(
                 retrain(pipeline, number)
                 done()
 
-    with _no_heartbeats():
-        loop(name, rounds)
-
-
-@contextmanager
-def _no_heartbeats() -> Iterator[None]:
-    """A private server ends with this process: nobody is there to miss a heartbeat, and ending one takes a second."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-
-    with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        yield
+    loop(name, rounds)

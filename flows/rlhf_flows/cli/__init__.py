@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from rlhf_flows.cli.group import LazyGroup
 
 COMMANDS = {
@@ -33,4 +35,8 @@ cli = LazyGroup(
 
 def main() -> None:
     """Entry point of the `rlhf` command."""
+    # GNU OpenMP, which torch computes with, lets a thread that waits for another spin for milliseconds. Where anything
+    # else runs on the machine (a browser), that makes two threads slower than one. Read when torch is loaded.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     cli()
