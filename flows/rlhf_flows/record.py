@@ -242,9 +242,9 @@ class CampaignRecord:
 
 def _round_words(summary: RoundSummary) -> str:
     verdict = "promoted" if summary.promoted else "kept the champion"
-    lines = [f"**Round {summary.round}: {verdict}.** " + " ".join(summary.reasons), ""]
-    lines += [f"- {name}: {metric}" for name, metric in summary.metrics.items()]
-    return "\n".join(lines)
+    reasons = [f"- {reason}" for reason in summary.reasons]
+    figures = [f"- {name}: {metric}" for name, metric in summary.metrics.items()]
+    return "\n".join([f"**Round {summary.round}: {verdict}.**", *reasons, "", "Figures:", *figures])
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
