@@ -82,17 +82,24 @@ def value_loss(
 
 
 def divergence_loss(
-    logprobs: Tensor, reference: Tensor, mask: Tensor, *, estimator: Divergence, tokens: float
+    logprobs: Tensor,
+    reference: Tensor,
+    mask: Tensor,
+    *,
+    estimator: Divergence,
+    tokens: float,
+    weights: Tensor | None = None,
 ) -> Tensor:
-    """The pull towards the reference as a loss of its own, nats a token: sum_t k(logprob_t, reference_t) / tokens.
+    """The pull towards the reference as a loss of its own, nats a token: sum_t w_t k(logprob_t, reference_t) / tokens.
 
-    All [B, T]; a scalar with gradient. On answers of the policy itself the gradient of `k2` is on average that of
-    KL(policy || reference). That of `k3`, which GRPO uses (Shao et al. 2024, eq. 4), is that of
-    KL(reference || policy): a pull to cover the reference, with another optimum.
+    All [B, T], `weights` 1 where they are None; a scalar with gradient. On answers of the policy itself the gradient of
+    `k2` is on average that of KL(policy || reference). That of `k3`, which GRPO uses (Shao et al. 2024, eq. 4), is that
+    of KL(reference || policy): a pull to cover the reference, with another optimum.
     """
     # Differences first: garbage at masked positions would otherwise turn into NaN gradients.
     difference = torch.where(mask, logprobs - reference, 0.0)
-    return masked_sum(ESTIMATORS[estimator](difference, torch.zeros_like(difference)), mask) / tokens
+    divergence = ESTIMATORS[estimator](difference, torch.zeros_like(difference))
+    return masked_sum(divergence if weights is None else weights * divergence, mask) / tokens
 
 
 def imitation_loss(logprobs: Tensor, mask: Tensor, weights: Tensor, *, tokens: float) -> Tensor:
