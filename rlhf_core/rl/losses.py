@@ -93,8 +93,9 @@ def divergence_loss(
     """The pull towards the reference as a loss of its own, nats a token: sum_t w_t k(logprob_t, reference_t) / tokens.
 
     All [B, T], `weights` 1 where they are None; a scalar with gradient. On answers of the policy itself the gradient of
-    `k2` is on average that of KL(policy || reference). That of `k3`, which GRPO uses (Shao et al. 2024, eq. 4), is that
-    of KL(reference || policy): a pull to cover the reference, with another optimum.
+    `k2` is on average that of the token's KL(policy || reference), that of `k3`, which GRPO uses (Shao et al. 2024,
+    eq. 4), that of its KL(reference || policy): a pull to cover the reference, with another optimum. Neither sees that
+    a token leads to places where the divergence is large, as a penalty in the reward does.
     """
     # Differences first: garbage at masked positions would otherwise turn into NaN gradients.
     difference = torch.where(mask, logprobs - reference, 0.0)

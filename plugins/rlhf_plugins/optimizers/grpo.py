@@ -18,7 +18,8 @@ class Grpo(TextOptimizer):
     """Group-relative policy optimisation (Shao et al. 2024): answers against the mean of their group.
 
     Dr. GRPO (Liu et al. 2025) is `scale: none, normalise: limit`; DAPO (Yu et al. 2025) is `normalise: token,
-    clip_high: 0.28, overlong_margin: ...` with `kl: {coefficient: 0}`.
+    clip_high: 0.28, overlong_margin: ...` with `kl: {coefficient: 0}`. The group's mean holds the answer's own share, so
+    rewards count (k - 1) / k against the divergence, of k answers; rloo has no such factor.
     """
 
     class Config(GradientSettings):
@@ -34,8 +35,8 @@ class Grpo(TextOptimizer):
         """Over what losses are averaged: `answer` first within each answer, then over answers; `token` over all tokens;
         `limit` sums over tokens at the constant scale of the length limit, which favours no length."""
         divergence: Literal["k2", "k3"] = "k3"
-        """Estimator of the divergence in the loss. `k3` is GRPO's own; `k2` has the gradient of the divergence that is
-        reported as `kl`, and with `scale: none, normalise: limit` the optimum that ppo and rloo have."""
+        """Estimator of the divergence in the loss. `k3` is GRPO's own and pulls along KL(reference || policy); `k2` along
+        KL(policy || reference), which is what `kl` in the log reports."""
 
     def learner(self, course: Course) -> Learner:
         """Policy gradients with the group's mean as the baseline."""
