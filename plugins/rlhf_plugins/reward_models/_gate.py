@@ -57,7 +57,7 @@ class Gate:
 
         solver.step(loss)
         learnt = (matrix / len(matrix) ** 0.5).detach().numpy()
-        return cls(learnt, bias.detach().numpy(), middle, spread, float(log_scale.exp()))
+        return cls(learnt, bias.detach().numpy(), middle, spread, float(log_scale.detach().exp()))
 
     def weights(self, states: Floats) -> Floats:
         """[N, K], each row adding up to 1."""
@@ -96,7 +96,8 @@ class Gated:
     def score(self, rows: Sequence[Any]) -> Floats:
         """Ratings and weights."""
         values = self.valuer.score(rows)
-        values = values.reshape(len(values), -1)
+        if values.ndim == 1:
+            values = values[:, None]
         if not len(rows):
             return np.empty((0, 2 * values.shape[1]))
         weights = np.repeat(self.gate.weights(self.valuer.prompt_states(rows)), [len(r.answers) for r in rows], axis=0)

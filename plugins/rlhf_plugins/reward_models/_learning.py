@@ -101,6 +101,10 @@ class LearntReward(RewardModel):
         """What `feedback` teaches, in an order that does not depend on the answers' order."""
         raise NotImplementedError
 
+    def _preferences(self, feedback: FeedbackSet) -> list[Pair]:
+        """The pairs that scores are calibrated and measured on."""
+        return feedback.pairs(tie_below=self.config.tie_below)
+
     def _informative(self, items: Sequence[Any]) -> int:
         """How many of the items say something."""
         return len(items)
@@ -222,7 +226,7 @@ class LearntReward(RewardModel):
         from rlhf_core import health
         from rlhf_plugins.reward_models._bradley_terry import fit_temperature, sigmoid
 
-        pairs = job.validation.pairs(tie_below=self.config.tie_below)
+        pairs = self._preferences(job.validation)
         margins = self.margins(pairs)
         stated = health.predictions(pairs, margins)
         decided = sum(pair.probability != 0.5 for pair in pairs)
@@ -230,7 +234,7 @@ class LearntReward(RewardModel):
             self.temperature = fit_temperature(margins, stated.stated, stated.weight)
         stated = health.predictions(pairs, sigmoid(margins / self.temperature))
         self.calibration = health.calibration_table(*health.surer_first(stated.predicted, stated.stated, stated.weight))
-        trained = job.train.pairs(tie_below=self.config.tie_below)
+        trained = self._preferences(job.train)
         longer = health.longer_wins(health.predictions(trained, [pair.probability for pair in trained]))
         return health.preference_health(stated, longer_is_better=longer, seed=self.run.seed)
 

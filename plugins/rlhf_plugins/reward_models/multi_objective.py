@@ -129,13 +129,15 @@ class MultiObjective(TransformerReward):
         self._valuer = Gated(self._valuer, self.gate)
 
     def _preferences(self, feedback: FeedbackSet) -> list[Any]:
+        """What is better all in all; where nobody said so, on any criterion."""
         from rlhf_core.feedback.dataset import FeedbackSet
 
         def counts(answer: Any) -> bool:
             given = answer.feedback
             return given.criterion == self.config.overall if isinstance(given, Rating) else True
 
-        return FeedbackSet(answer for answer in feedback.answers() if counts(answer)).pairs(self.config.tie_below)
+        overall = FeedbackSet(answer for answer in feedback.answers() if counts(answer))
+        return overall.pairs(self.config.tie_below) or feedback.pairs(self.config.tie_below)
 
     def _reward(self, values: Floats) -> Floats:
         import numpy as np
@@ -153,7 +155,7 @@ class MultiObjective(TransformerReward):
 
     def _ratings(self, values: Floats) -> Floats:
         """[A, K] of the criteria alone, also where there is one only."""
-        return values.reshape(len(values), -1)[:, : len(self.criteria)]
+        return values[:, None] if values.ndim == 1 else values[:, : len(self.criteria)]
 
     def _criteria(self, values: Floats) -> dict[str, list[float]]:
         ratings = self._ratings(values)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from rlhf_core.feedback.dataset import FeedbackSet
+    from rlhf_core.feedback.dataset import FeedbackSet, Pair
     from rlhf_plugins.reward_models._objectives import BinnedRatings, Ratings
 
     Floats = NDArray[np.float64]
@@ -64,6 +64,17 @@ class Regression(TransformerReward):
 
     def _items(self, feedback: FeedbackSet) -> list[RatedSample]:
         return rated_samples(feedback, self.config.criterion)
+
+    def _preferences(self, feedback: FeedbackSet) -> list[Pair]:
+        from rlhf_core.feedback.dataset import FeedbackSet
+
+        wanted = self.config.criterion
+        rated = FeedbackSet(
+            answer
+            for answer in feedback.only("rating").answers()
+            if isinstance(answer.feedback, Rating) and wanted in (None, answer.feedback.criterion)
+        )
+        return rated.pairs(tie_below=self.config.tie_below)
 
     def _objective(self, items: Sequence[Any]) -> Ratings | BinnedRatings:
         import numpy as np

@@ -50,7 +50,7 @@ def test_zero_is_the_boundary(policy, tmp_path):
     metrics = model.fit(job(policy, judgements))
     assert metrics["cost_accuracy"].value > 0.9
     assert metrics["cost_precision"].value > 0.9 and metrics["cost_recall"].value > 0.9
-    found = scores(model, "plan for river", "good plan for river")
+    found = scores(model, "plan town river", "good plan town river")
     assert found.mean[0] < 0 < found.mean[1]
     assert found.criteria["cost"] == [-value for value in found.mean]
     assert (model.offset, model.temperature) == (0.0, 1.0)

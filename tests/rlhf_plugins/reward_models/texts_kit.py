@@ -59,5 +59,5 @@ def comparisons(n, seed, **options):
 
 
 def scores(model, *texts):
-    prompt = Prompt(text="Headline: council vote")
+    prompt = Prompt(text="Headline 2 7: council vote plan")
     return model.score([prompt] * len(texts), [Sample(prompt_id=prompt.id, text=text) for text in texts])
