@@ -1,4 +1,4 @@
-"""The training loop of the pairwise reward model: deterministic, and resumed to the bit from any checkpoint."""
+"""The training loop of reward models: deterministic, and resumed to the bit from any checkpoint."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 CHECKPOINT_STEPS = 200
 """Steps between checkpoints within an epoch; there is one after every epoch too."""
 LOG_STEPS = 5
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Of margins, what was stated, and weights, each [B]."""
 CLIP_NORM = 1.0
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises to its full height; it falls to 0 in the rest."""
@@ -69,9 +71,11 @@ class Fitting:
         weight_decay: float,
         patience: int,
         validate: Callable[[], float] | None,
+        loss: Loss = preference_loss,
     ) -> None:
         self.valuer, self.scalar, self.train, self.run = valuer, valuer.scalar, train, run
         self.epochs, self.batch, self.lr, self.patience, self.validate = epochs, batch, lr, patience, validate
+        self.loss = loss
         self.lengths = np.array([row.length for row in train.rows])
         # Weights enter relative to their mean, so that the learning rate means the same for any overlap.
         self.weight = train.weight / train.weight.mean()
@@ -115,7 +119,7 @@ class Fitting:
             torch.manual_seed(int(np.random.SeedSequence([self.run.seed, state.step]).generate_state(1)[0]))
             values = self.valuer.values([self.train.rows[i] for i in batch])
             margins = values[0::2] - values[1::2]
-            loss = preference_loss(margins, stated, weight)
+            loss = self.loss(margins, stated, weight)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.scalar.parameters(), CLIP_NORM)
@@ -134,7 +138,7 @@ class Fitting:
             decided = stated != 0.5
             right = ((margins.detach() > 0) == (stated > 0.5))[decided].float()
             figures = {"loss": loss.item(), "gradient_norm": norm.item(), "lr": self.optimizer.param_groups[0]["lr"]}
-            if len(right):
+            if self.loss is preference_loss and len(right):
                 figures["accuracy"] = right.mean().item()
             self.run.log(figures, state.step)
 
@@ -174,6 +178,11 @@ class Fitting:
         for number, parameter in enumerate(p for group in self.optimizer.param_groups for p in group["params"]):
             for name, value in self.optimizer.state[parameter].items():
                 yield f"{number}.{name}", value
+
+
+def squared_loss(values: torch.Tensor, stated: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Mean over B ratings of weight * (value - stated)^2; all are [B]."""
+    return (weight * (values - stated) ** 2).mean()
 
 
 def _schedule(step: int, steps: int) -> float:
