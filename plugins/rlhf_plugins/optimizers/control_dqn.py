@@ -21,7 +21,7 @@ class Epsilon(PluginConfig):
     """After the decay."""
     decay: float = Field(0.2, gt=0, le=1)
     """Share of the steps in which it falls linearly."""
-    acting: float = Field(0.0, ge=0, le=1)
+    acting: float = Field(0.05, ge=0, le=1)
     """In the trained policy, which is asked about and evaluated: a little variety makes answers differ."""
 
 

@@ -46,15 +46,15 @@ class SegmentMlp(RewardModel):
         loss: Literal["bradley_terry", "mse"] = "bradley_terry"
         """`bradley_terry`: the likelihood of comparisons, and of those that rankings and ratings hold. `mse`: squared
         error between the sum of a segment and its rating, scaled to [0, 1]; learns from ratings alone."""
-        epochs: int = Field(30, ge=1)
+        epochs: int = Field(15, ge=1)
         """Passes over the feedback, at most."""
         batch: int = Field(64, ge=1)
         """Pairs or ratings in one step, times `members`."""
         lr: float = Field(1e-3, gt=0)
         """Learning rate of AdamW at its height."""
-        weight_decay: float = Field(0.01, ge=0)
-        """Of AdamW, on matrices only."""
-        patience: int = Field(5, ge=0)
+        weight_decay: float = Field(1.0, ge=0)
+        """Of AdamW, on matrices only. Much, since a few hundred noisy answers teach a network their mistakes too."""
+        patience: int = Field(3, ge=0)
         """Epochs in a row that may pass without a better loss on held-out prompts."""
         tie_below: float = Field(0.0, ge=0, le=1)
         """Two ratings whose difference is at most this share of their scale are a tie."""
