@@ -111,6 +111,8 @@ class Prompt(Record):
 class Trajectory(Record):
     """A segment of an episode: T steps."""
 
+    beside_identity = frozenset({"frames"})
+
     observations: tuple[tuple[float, ...], ...]
     """T rows, the flattened observation before each action."""
     actions: tuple[tuple[float, ...], ...]
@@ -118,7 +120,7 @@ class Trajectory(Record):
     environment_rewards: tuple[float, ...] = ()
     """The environment's own reward of each step. Only simulated raters and evaluators may look: see `Sample.blind`."""
     frames: tuple[str, ...] = ()
-    """Addresses of rendered frames, for showing the segment to people."""
+    """Addresses of rendered frames in order (`data:` addresses hold the picture itself), for showing the segment."""
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:
@@ -126,6 +128,16 @@ class Trajectory(Record):
         if len(self.actions) != steps or len(self.environment_rewards) not in (0, steps):
             raise ValueError("observations, actions and environment_rewards must have one row a step")
         return self
+
+    def cut(self, start: int, stop: int) -> Trajectory:
+        """The segment of steps `start` to `stop` (exclusive, 0 <= start < stop), without frames."""
+        if not 0 <= start < stop:
+            raise ValueError(f"a segment has steps: from {start} to {stop} there is none")
+        return Trajectory(
+            observations=self.observations[start:stop],
+            actions=self.actions[start:stop],
+            environment_rewards=self.environment_rewards[start:stop],
+        )
 
 
 class Sample(Record):
@@ -144,7 +156,7 @@ class Sample(Record):
     logprobs: tuple[float, ...] = ()
     """Log-probability of each token under the sampling distribution, in nats."""
     finished: bool = True
-    """False where the answer was cut at the length limit."""
+    """False where the answer was cut at the length limit, or a trajectory ends before its episode does."""
 
     @model_validator(mode="after")
     def _one_content(self) -> Self:
@@ -153,9 +165,9 @@ class Sample(Record):
         return self
 
     def identity(self) -> Any:
-        """The environment's own rewards do not count: a sample is the same one when it is shown blind."""
+        """The environment's own rewards and the pictures do not count: shown blind, a sample is the same one."""
         exclude: dict[str, Any] = dict.fromkeys(self.beside_identity, True)
-        return self.model_dump(mode="json", exclude={**exclude, "trajectory": {"environment_rewards"}})
+        return self.model_dump(mode="json", exclude={**exclude, "trajectory": {"environment_rewards", "frames"}})
 
     def blind(self) -> Sample:
         """The sample without the environment's own rewards: what reward models and people may see."""

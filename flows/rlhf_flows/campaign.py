@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from rlhf_core.metrics import Metric
 from rlhf_core.pipeline import Ask, Pipeline
+from rlhf_core.pipeline.parts import choose
+from rlhf_core.plugins import Selector
 from rlhf_core.plugins.registry import Registry
 from rlhf_flows.artifacts import Ref
 from rlhf_flows.engine import Engine
@@ -129,8 +131,8 @@ class Campaign:
         return ask is not None and self.engine.knows(self._questions(ask))
 
     def _questions(self, ask: Ask) -> Stage:
-        selector = self.registry.load("selectors", ask.selector.use)
-        reward = self.rounds[-1].reward if getattr(selector, "uses_reward", False) else None
+        selectors = [part.plugin for part in choose(ask, self.registry)[0] if part.kind == Selector.kind]
+        reward = self.rounds[-1].reward if any(getattr(each, "uses_reward", False) for each in selectors) else None
         # Questions that no reward model had a part in stay the same when only the reward model changes.
         judges = (("reward_models", self.pipeline.reward),) if reward else ()
         return Stage(

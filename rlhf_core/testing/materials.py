@@ -31,13 +31,15 @@ TOPICS = (
     "the new bridge", "a lost dog", "rain in May", "the school roof", "两家医院合并", "a chess final",
     "bread prices", "the night train", "a stolen tuba", "the old mill", "a long drought", "the town choir",
 )  # fmt: skip
+ENVIRONMENT = "MountainCar-v0"
+"""Registered by Gymnasium itself; observes position and velocity, has three actions."""
 MANNERS = ("{} reopened on Monday.", "YOU WON'T BELIEVE {} 😱!!!", "People say that {} was seen; nobody knows more.")
 
 
 def prompts(modality: Modality) -> list[Prompt]:
     """Twelve prompts."""
     if modality == "control":
-        return [Prompt(episode=Episode(environment="CartPole-v1", seed=seed)) for seed in range(len(TOPICS))]
+        return [Prompt(episode=Episode(environment=ENVIRONMENT, seed=seed)) for seed in range(len(TOPICS))]
     return [
         Prompt(text=f"Write a headline about {topic}.", group=f"article {i}", references=(MANNERS[0].format(topic),))
         for i, topic in enumerate(TOPICS)
@@ -89,7 +91,7 @@ def demonstrations(modality: Modality) -> list[Answer]:
 
 def _samples(prompt: Prompt, number: int) -> list[Sample]:
     if prompt.episode is not None:
-        return [Sample(prompt_id=prompt.id, trajectory=_trajectory(number, tilt)) for tilt in (0.01, 0.2, 0.5)]
+        return [Sample(prompt_id=prompt.id, trajectory=_trajectory(number, speed)) for speed in (0.001, 0.02, 0.05)]
     texts = [manner.format(TOPICS[number]) for manner in MANNERS]
     if number == 0:
         texts[1] = ""
@@ -98,12 +100,12 @@ def _samples(prompt: Prompt, number: int) -> list[Sample]:
     return [Sample(prompt_id=prompt.id, text=text) for text in texts]
 
 
-def _trajectory(number: int, tilt: float) -> Trajectory:
+def _trajectory(number: int, speed: float) -> Trajectory:
     steps = range(5)
     return Trajectory(
-        observations=tuple((0.01 * number, 0.0, tilt * step, tilt) for step in steps),
-        actions=tuple((float((step + number) % 2),) for step in steps),
-        environment_rewards=tuple(1.0 if tilt * step < 0.4 else 0.0 for step in steps),
+        observations=tuple((0.01 * number - speed * step, -speed) for step in steps),
+        actions=tuple((float((step + number) % 3),) for step in steps),
+        environment_rewards=tuple(0.0 if speed * step > 0.15 else -1.0 for step in steps),
     )
 
 
@@ -138,7 +140,7 @@ class ToyPolicy(Policy):
 
 
 class ToyReward(RewardModel):
-    """Likes short texts and steady trajectories. `fit` fails: whoever is handed this one may only call `score`."""
+    """Likes short texts and slow trajectories. `fit` fails: whoever is handed this one may only call `score`."""
 
     modality: ClassVar[frozenset[Modality]] = ANY
 
@@ -147,13 +149,13 @@ class ToyReward(RewardModel):
         raise AssertionError("only score() of this reward model may be called")
 
     def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> Scores:
-        """Minus the length, minus the last tilt."""
+        """Minus the length, minus the last speed."""
         return Scores([_shortness(sample) for sample in samples])
 
 
 def _shortness(sample: Sample) -> float:
     if sample.trajectory is not None:
-        return -abs(sample.trajectory.observations[-1][2])
+        return -abs(sample.trajectory.observations[-1][1])
     return -len(sample.text or "") / 100
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from rlhf_core.errors import TrainingError
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins import EvaluateJob, OptimizeJob
-from rlhf_core.records import Demonstration, Ranking, Rating, Skip
+from rlhf_core.records import Demonstration, Ranking, Rating, Sample, Skip
 from rlhf_core.testing import materials
 from rlhf_core.testing.materials import BrokenReward, ToyReward
 from rlhf_core.testing.subject import Subject, close
@@ -136,14 +136,18 @@ def refuses_rewards_that_are_no_numbers(subject: Subject) -> Iterator[str]:
 
 
 def selects_within_budget(subject: Subject) -> Iterator[str]:
-    """At most `budget` different questions, each about samples of one candidate, each with its reason."""
+    """At most `budget` different questions, each about samples of one candidate or segments of them, with its reason."""
     candidates = materials.candidates(subject.modality)
-    known = {candidate.prompt.id: set(_ids(candidate.samples)) for candidate in candidates}
+    known = {candidate.prompt.id: candidate.samples for candidate in candidates}
     for reward in (None, ToyReward()):
         selected = subject.make().select(candidates, 5, reward)
         if not 1 <= len(selected) <= 5 or len(set(_ids(selected))) != len(selected):
             yield f"a budget of 5 gives {len(selected)} questions, {len(set(_ids(selected)))} of them different"
-        if any(not set(_ids(question.samples)) <= known.get(question.prompt.id, set()) for question in selected):
+        if any(
+            not any(_is_part(sample, whole) for whole in known.get(question.prompt.id, ()))
+            for question in selected
+            for sample in question.samples
+        ):
             yield "a question holds samples that are none of the candidate's"
         if any(not question.reason.strip() for question in selected):
             yield "a question does not say in `reason` why it was selected"
@@ -291,6 +295,19 @@ def _pairs(subject: Subject) -> tuple[list[Any], list[Any]]:
     """Every sample of the kit with its prompt, row by row."""
     rows = [(prompt, sample) for prompt, samples in materials.candidates(subject.modality) for sample in samples]
     return [prompt for prompt, _ in rows], [sample for _, sample in rows]
+
+
+def _is_part(sample: Sample, whole: Sample) -> bool:
+    """Whether `sample` is `whole`, or a segment of its trajectory."""
+    if sample.trajectory is None or whole.trajectory is None:
+        return sample.id == whole.id
+    part, whole_steps = sample.trajectory, whole.trajectory
+    length = len(part.actions)
+    return any(
+        part.observations == whole_steps.observations[start : start + length]
+        and part.actions == whole_steps.actions[start : start + length]
+        for start in range(len(whole_steps.actions) - length + 1)
+    )
 
 
 def _evaluation(subject: Subject, reward: ToyReward | None) -> EvaluateJob:

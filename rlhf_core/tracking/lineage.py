@@ -195,7 +195,7 @@ def said(feedback: AnyFeedback) -> str:
         case Reaction():
             return f"{feedback.count} {feedback.action} of {feedback.exposures}"
         case Demonstration():
-            return feedback.text or "a trajectory"
+            return feedback.text or f"{len(feedback.trajectory.actions) if feedback.trajectory else 0} steps"
         case Skip():
             return f"skipped: {feedback.reason}" if feedback.reason else "skipped"
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from rlhf_core.errors import DataError
-from rlhf_core.plugins import Policy, RewardModel, Use
+from rlhf_core.plugins import Policy, RewardModel, Scores, Use
 from rlhf_core.records import Answer, Prompt, Question, Record, Sample, Split
 from rlhf_core.splits import split_of
 from rlhf_flows.stage import StageContext
@@ -95,6 +95,23 @@ def load_reward(context: StageContext, name: str, use: Use) -> RewardModel:
     if folder is not None:
         model.load(folder / "reward")
     return model
+
+
+def load_proxy(context: StageContext) -> RewardModel:
+    """The learnt reward in input `reward`, for selectors, optimizers and evaluators: it sees blind samples only."""
+    return Blind(load_reward(context, "reward", context.pipeline.reward))
+
+
+class Blind(RewardModel):
+    """A reward model that never sees the environment's own rewards, whoever calls it."""
+
+    def __init__(self, model: RewardModel) -> None:
+        super().__init__(model.config, run=model.run)
+        self.model = model
+
+    def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> Scores:
+        """The model's scores of the blind samples."""
+        return self.model.score(prompts, [sample.blind() for sample in samples])
 
 
 def save_into(plugin: Policy | RewardModel, folder: Path) -> None:

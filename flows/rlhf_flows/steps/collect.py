@@ -15,7 +15,7 @@ from rlhf_core.pipeline import Ask
 from rlhf_core.plugins import Annotator, Candidate, DeferredAnnotator, Selector, Use
 from rlhf_core.records import Answer, Feedback, Prompt, Question, Sample, content_id
 from rlhf_flows.stage import Outcome, StageContext
-from rlhf_flows.steps.artifacts_io import load_policy, load_reward, prompts_of, read_questions, write_records
+from rlhf_flows.steps.artifacts_io import load_policy, load_proxy, prompts_of, read_questions, write_records
 from rlhf_flows.steps.policy import sample_with_progress
 
 
@@ -42,15 +42,13 @@ def select_questions(context: StageContext) -> Outcome:
             strict=True,
         )
     ]
-    reward = None
-    if context.input("reward") is not None:
-        reward = load_reward(context, "reward", context.pipeline.reward)
+    reward = load_proxy(context) if context.input("reward") is not None else None
     selector: Selector = context.create("selectors", ask.selector)
     questions = selector.select(candidates, ask.questions, reward)
     if not questions:
         raise DataError(
             "there is nothing to ask: for no prompt did the policy give two different answers.",
-            remedy="Sample more answers a prompt (ask.samples) or raise the policy's temperature.",
+            remedy="Sample more answers a prompt (ask.samples), or let the policy vary them more.",
         )
     wanted = [question.model_copy(update={"wanted": ask.overlap}) for question in questions]
     write_records(context.draft / "questions.jsonl", wanted)
@@ -101,7 +99,8 @@ class AskAnnotator:
         for feedback in self._feedback(annotator, asked):
             if feedback.question_id not in questions:
                 raise DataError(f"annotator `{self.use.use}` answered a question that nobody asked.")
-            given.append(Answer(question=questions[feedback.question_id], feedback=feedback))
+            # What is learnt from holds no environment rewards, whoever answered.
+            given.append(Answer(question=questions[feedback.question_id].blind(), feedback=feedback))
         with FeedbackStore.open(context.workspace.store_url) as store:
             store.add(given, campaign=context.pipeline.pipeline, round=context.stage.round)
         if isinstance(annotator, DeferredAnnotator):

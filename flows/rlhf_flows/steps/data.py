@@ -39,7 +39,7 @@ def read_data(context: StageContext) -> Outcome:
             for answer in answers:
                 splits[split_of(answer.question.prompt)] += 1
                 file.write(answer.feedback.question_id + "\n")
-                yield answer
+                yield Answer(question=answer.question.blind(), feedback=answer.feedback)
 
         for source in sources:
             store.add(noted(source.feedback()), campaign=context.pipeline.pipeline, round=0)

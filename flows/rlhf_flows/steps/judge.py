@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rlhf_core.metrics import Metric
-from rlhf_core.plugins import EvaluateJob, Evaluator, Gate, RewardModel, Use
+from rlhf_core.plugins import EvaluateJob, Evaluator, Gate, Use
 from rlhf_flows.stage import Outcome, StageContext
-from rlhf_flows.steps.artifacts_io import load_policy, load_reward, read_samples, test_prompts
+from rlhf_flows.steps.artifacts_io import load_policy, load_proxy, load_reward, read_samples, test_prompts
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,6 @@ class Evaluate:
         pipeline = context.pipeline
         prompts = test_prompts(context)
         evaluator: Evaluator = context.create("evaluators", self.use)
-        reward: RewardModel | None = None
-        if context.input("reward") is not None:
-            reward = load_reward(context, "reward", pipeline.reward)
         found = evaluator.evaluate(
             EvaluateJob(
                 prompts=prompts,
@@ -36,7 +33,7 @@ class Evaluate:
                 },
                 policy=load_policy(context, "policy"),
                 reference=load_policy(context, "reference"),
-                reward=reward,
+                reward=load_proxy(context) if context.input("reward") is not None else None,
                 gold=load_reward(context, "gold", pipeline.gold) if pipeline.gold is not None else None,
             )
         )

@@ -13,7 +13,14 @@ from rlhf_core.metrics import Metric
 from rlhf_core.plugins import FitJob, OptimizeJob, Optimizer, RewardModel
 from rlhf_core.records import Sample
 from rlhf_flows.stage import Outcome, StageContext
-from rlhf_flows.steps.artifacts_io import demonstrations_of, load_policy, load_reward, prompts_of, save_into
+from rlhf_flows.steps.artifacts_io import (
+    demonstrations_of,
+    load_policy,
+    load_proxy,
+    load_reward,
+    prompts_of,
+    save_into,
+)
 
 
 def fit_reward(context: StageContext) -> Outcome:
@@ -102,7 +109,7 @@ def optimize_policy(context: StageContext) -> Outcome:
         OptimizeJob(
             policy=policy,
             reference=load_policy(context, "reference"),
-            reward=load_reward(context, "reward", context.pipeline.reward),
+            reward=load_proxy(context),
             prompts=prompts_of(data, "train"),
             demonstrations=demonstrations_of(data, "train"),
             previous=previous / "kept" if previous is not None else None,

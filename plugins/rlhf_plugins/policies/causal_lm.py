@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +14,7 @@ from rlhf_core.lm.model import Dtype
 from rlhf_core.lm.starter import Starter
 from rlhf_core.plugins import LanguageModelPolicy, PluginConfig
 from rlhf_core.records import Answer, Demonstration, Prompt, Sample
+from rlhf_plugins.policies._streams import row_seed
 
 if TYPE_CHECKING:
     from rlhf_core.lm.rollout import Rollouts
@@ -135,11 +135,6 @@ class CausalLm(LanguageModelPolicy):
                 logprobs=tuple(logprobs[:length]),
                 finished=finished,
             )
-
-
-def row_seed(seed: int, prompt: Prompt, number: int) -> int:
-    """The seed of the random stream of answer `number` to `prompt`, 64 bits."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {prompt.id} {number}".encode()).digest()[:8], "big")
 
 
 def _texts(prompts: Iterable[Prompt], demonstrations: Iterable[Answer]) -> Iterator[str]:

@@ -8,7 +8,8 @@ from rlhf_core.lm.model import weights_digest
 from rlhf_core.records import Answer as Answered
 from rlhf_core.records import Demonstration, Message, Prompt, Question
 from rlhf_core.run import Run
-from rlhf_plugins.policies.causal_lm import CausalLm, row_seed
+from rlhf_plugins.policies._streams import row_seed
+from rlhf_plugins.policies.causal_lm import CausalLm
 
 SHAPE = {"vocab_size": 320, "layers": 2, "width": 32, "heads": 2}
 PROMPTS = [

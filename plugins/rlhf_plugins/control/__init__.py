@@ -1,0 +1,1 @@
+"""What the plugins for control share: environments, networks, segments, pictures; and text as an environment."""
