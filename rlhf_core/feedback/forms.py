@@ -21,7 +21,10 @@ class Criterion(Record):
 
 
 class Form(Record):
-    """What people are asked about a question, with the guidelines that stand beside it."""
+    """What people are asked about a question, with the guidelines that stand beside it.
+
+    Its identity is what is asked: new words beside it, or another share of gold, ask nobody again.
+    """
 
     kind: Literal["preference", "rating", "writing"] = "preference"
     """Preference: two samples are compared, more are ranked. Rating: every sample on every criterion. Writing: the
@@ -37,6 +40,11 @@ class Form(Record):
     """After how many answers a question with a known answer is mixed in; 0 for never."""
     repeat_every: int = Field(0, ge=0)
     """After how many answers a pair that the annotator compared before is asked again; 0 for never."""
+
+    def identity(self) -> list[object]:
+        """The kind, and for ratings the criteria's names and the scale."""
+        scale = [[criterion.name for criterion in self.criteria], self.low, self.high]
+        return [self.kind, *(scale if self.kind == "rating" else ())]
 
     @model_validator(mode="after")
     def _a_scale(self) -> Self:

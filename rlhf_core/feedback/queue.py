@@ -82,11 +82,13 @@ class QuestionQueue:
     ) -> None:
         """Ask `questions` with `form`, and mix in `gold`: questions whose right answer is known.
 
-        Asking what was asked already changes nothing.
+        Asking what was asked already changes nothing but the words beside it (title, guidelines).
         """
         known = list(gold)
         with self._write() as connection:
-            insert_new(connection, forms, [{"id": form.id, "content": form.model_dump_json()}])
+            content = form.model_dump_json()
+            if not insert_new(connection, forms, [{"id": form.id, "content": content}]):
+                connection.execute(forms.update().where(forms.c.id == form.id).values(content=content))
             common = {"form": form, "campaign": campaign, "round": round}
             self._post(connection, ((question, "", question.wanted) for question in questions), role="asked", **common)
             answers = ((each.question, each.feedback.model_dump_json(), EVERYBODY) for each in known)
