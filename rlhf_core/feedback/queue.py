@@ -99,6 +99,13 @@ class QuestionQueue:
         with self._write() as connection:
             return None if self._paused(connection, annotator) else self._next(connection, annotator)
 
+    def asked(self, form_id: str, question_id: str) -> Assigned:
+        """A question that was posted, in nobody's hands. Raises Refused where it was not."""
+        with self._database.read() as connection:
+            row = self._asked(connection, form_id, question_id)
+            question = query.questions_by_id(connection, [question_id])[question_id]
+            return Assigned(self._form(connection, form_id), question, None, self._now(), row.role)
+
     def answer(
         self, annotator: str, form_id: str, question_id: str, given: Sequence[Feedback], draft: Any = None
     ) -> bool:
