@@ -111,6 +111,10 @@ def _add_api(app: FastAPI, site: Site) -> None:
         standing = queue.standing(name)._asdict()
         return {"item": None if held is None else page_of(held, name), "standing": standing}
 
+    @app.get("/api/csrf", dependencies=[Depends(access.person)])
+    def csrf(request: Request) -> dict[str, str]:
+        return {"csrf": access.csrf(request)}  # no other site can read it
+
     @app.get("/api/next")
     def next_question(person: Annotated[Person, Depends(access.person)]) -> dict[str, Any]:
         return {**held_page(queue.next(person.name), person.name), "paused": person.paused}

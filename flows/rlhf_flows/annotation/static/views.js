@@ -114,7 +114,8 @@ export function writing(page) {
   const { item, state } = page;
   const field = textField(words.write_hint, state.text, (text) => page.change({ text }, false), { rows: 8, class: "writing", "data-main": true });
   const cards = item.samples.map((_, place) => sampleCard(item, place));
-  const send = () => ((state.text || "").trim() ? page.send({ view: "writing", text: state.text }) : page.say(words.complete_first));
+  // What is typed does not redraw the page, so the state is read anew.
+  const send = () => ((page.state.text || "").trim() ? page.send({ view: "writing", text: page.state.text }) : page.say(words.complete_first));
   return {
     root: [promptCard(item), cards.length ? el("div", { class: `pair of-${cards.length}` }, ...cards) : null, field, ...extras(page)],
     main: [button(words.send, "Ctrl+Enter", send, { class: "choice strong" })],
