@@ -73,6 +73,9 @@ class Pairwise(RewardModel):
         """Longer answers lose their end. Left out: as the policy's."""
         tie_below: float = Field(0.0, ge=0, le=1)
         """Two ratings whose difference is at most this share of their scale are a tie."""
+        weigh_annotators: bool = False
+        """Whether the training labels count annotators by how reliable they are (Dawid-Skene) instead of equally. Pays
+        where several annotators of mixed quality answer each question."""
 
     def set_up(self) -> None:
         """No model before `fit` or `load`."""
@@ -97,7 +100,7 @@ class Pairwise(RewardModel):
         from rlhf_plugins.reward_models._bradley_terry import fit_temperature, set_dropout, sigmoid
         from rlhf_plugins.reward_models._fitting import Fitting
 
-        pairs = job.train.pairs(tie_below=self.config.tie_below)
+        pairs = job.train.pairs(tie_below=self.config.tie_below, weigh=self.config.weigh_annotators)
         if not any(pair.probability != 0.5 for pair in pairs):
             raise TrainingError(
                 f"no preference to learn from: {len(job.train)} answers on training prompts hold {len(pairs)} pairs of "
