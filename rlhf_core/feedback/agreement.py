@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 Level = Literal["nominal", "ordinal", "interval"]
 """What differences between labels mean: nothing but that they differ, their order, or their size."""
+LEVELS: tuple[Level, ...] = ("nominal", "ordinal", "interval")
 
 
 def pairwise_agreement(units: Iterable[Sequence[Hashable]]) -> float | None:

@@ -20,7 +20,7 @@ from rlhf_core.feedback.intake import intake, question_rows, sortable
 from rlhf_core.feedback.schema import assignments, feedback, forms, people, posted
 from rlhf_core.feedback.store import FeedbackStore
 from rlhf_core.feedback.withdrawing import withdraw
-from rlhf_core.records import Answer, Feedback, Question
+from rlhf_core.records import Answer, Feedback, Question, feedback_from
 
 Role = Literal["asked", "gold", "repeat"]
 EVERYBODY = 1_000_000
@@ -50,6 +50,28 @@ class Standing(NamedTuple):
     """Those of the last 24 hours."""
     remaining: int
     """Questions still open that the annotator has not answered."""
+
+
+class Progress(NamedTuple):
+    """How far everybody together is."""
+
+    wanted: int
+    """Answers that were asked for, gold and repeats not counted."""
+    answered: int
+    """Those that are there; more than wanted of one question count once each."""
+    open: int
+    """Questions that want more answers."""
+    hour: int
+    """Answers of the last hour, all of them."""
+    day: int
+    """Answers of the last 24 hours."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest takes at the pace of the last hour, else of the last day; None without a pace."""
+        left = self.wanted - self.answered
+        pace = self.hour / 3600 or self.day / 86_400
+        return 0.0 if left <= 0 else left / pace if pace else None
 
 
 class Refused(StoreError):
@@ -184,6 +206,37 @@ class QuestionQueue:
             today = connection.execute(done.where(assignments.c.answered_at > day)).scalar_one()
             left = select(func.count()).select_from(posted).where(open_to_me, ~_taken(annotator, answered=True))
             return Standing(answered, today, connection.execute(left).scalar_one())
+
+    def progress(self) -> Progress:
+        """How far everybody together is."""
+        here = select(func.count()).select_from(assignments).where(_same_question(), _answered()).scalar_subquery()
+        asked = select(posted.c.wanted, here.label("answered")).where(posted.c.role == "asked")
+        now = self._now()
+        with self._database.read() as connection:
+            rows = connection.execute(asked).all()
+            since = [
+                connection.execute(
+                    select(func.count()).select_from(assignments).where(assignments.c.answered_at > sortable(now - span))
+                ).scalar_one()
+                for span in (timedelta(hours=1), timedelta(days=1))
+            ]
+        given = sum(min(row.answered, row.wanted) for row in rows)
+        unfinished = sum(row.answered < row.wanted for row in rows)
+        return Progress(sum(row.wanted for row in rows), given, unfinished, *since)
+
+    def mixed_in(self) -> tuple[dict[str, Feedback], dict[str, str]]:
+        """The known answers of the gold questions, and of the repeats the original question; by question id."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(posted.c.question_id, posted.c.role, posted.c.about).where(posted.c.role != "asked")
+            ).all()
+        gold = {row.question_id: feedback_from.validate_json(row.about) for row in rows if row.role == "gold"}
+        return gold, {row.question_id: row.about for row in rows if row.role == "repeat"}
+
+    def question_ids(self) -> list[str]:
+        """Every question ever posted."""
+        with self._database.read() as connection:
+            return list(connection.execute(select(posted.c.question_id).distinct()).scalars())
 
     def missing(self, form: Form, questions: Sequence[Question]) -> dict[str, int]:
         """How many annotators each of `questions` still waits for, by id."""

@@ -2,28 +2,25 @@
 # Without `from __future__ import annotations`: FastAPI reads the routes' annotations, which name local variables.
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
-from fastapi.templating import Jinja2Templates
 from pydantic import BaseModel, ConfigDict, JsonValue
 from starlette.exceptions import HTTPException as StarletteError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from rlhf_core.errors import DataError, RlhfError
-from rlhf_core.feedback.people import Person
+from rlhf_core.feedback.people import People, Person
 from rlhf_core.feedback.queue import Assigned, QuestionQueue, Refused
+from rlhf_core.feedback.store import FeedbackStore
 from rlhf_flows.annotation.access import SESSION, Access
 from rlhf_flows.annotation.headers import Guarded
+from rlhf_flows.annotation.lead import add_lead
 from rlhf_flows.annotation.shown import TEXT_LIMIT, AnyGiven, feedback_of, page_of
-from rlhf_flows.annotation.words import LANGUAGES, language_of, words_in
-
-HERE = Path(__file__).parent
-templates = Jinja2Templates(HERE / "pages")
+from rlhf_flows.annotation.site import HERE, Site
 
 
 class _Place(BaseModel):
@@ -48,35 +45,17 @@ class DraftPosted(_Place):
     draft: JsonValue
 
 
-class Site:
-    """What the routes share."""
-
-    def __init__(self, queue: QuestionQueue, access: Access, *, tls: bool) -> None:
-        self.queue = queue
-        self.access = access
-        self.tls = tls
-
-    def page(self, request: Request, template: str, status: int = 200, **content: Any) -> HTMLResponse:
-        """A page in the reader's language."""
-        language = language_of(request)
-        words = words_in(language)
-        context = {"words": words, "language": language, "languages": LANGUAGES, "csrf": self.access.csrf(request)}
-        response = templates.TemplateResponse(request, template, {**context, **content}, status_code=status)
-        if request.query_params.get("lang") in LANGUAGES:
-            response.set_cookie("rlhf_lang", language, max_age=31_536_000, samesite="lax", secure=self.tls)
-        return response
-
-
-def make_app(queue: QuestionQueue, access: Access, *, hosts: list[str], tls: bool = False) -> FastAPI:
-    """The application. `hosts` are the names it answers to (`["*"]` for any); `tls` says that cookies can be secure."""
+def make_app(store: FeedbackStore, guest: str | None, *, hosts: list[str], url: str = "", tls: bool = False) -> FastAPI:
+    """The application on `store`. `guest` is who comes without an invitation, if anybody may. `hosts` are the names it answers to (`["*"]` for any); `url` is where
+    people open it, for links; `tls` says that cookies can be secure."""
     app = FastAPI(title="rlhf annotate", docs_url=None, redoc_url=None, openapi_url=None)
-    site = Site(queue, access, tls=tls)
-    app.state.site = site
+    site = Site(QuestionQueue(store), Access(People(store), guest), url=url, tls=tls)
     app.add_middleware(Guarded, tls=tls)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     _add_pages(app, site)
     _add_api(app, site)
+    add_lead(app, site, store)
     _add_errors(app, site)
     return app
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_core.errors import RlhfError
-from rlhf_core.feedback.people import People
-from rlhf_core.feedback.queue import QuestionQueue
 from rlhf_core.feedback.store import FeedbackStore
 
 LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"]
@@ -65,16 +63,12 @@ def serve(store_url: str, address: Address) -> None:
     """Serve until Ctrl-C. Answers are on the disk before the page says so, so that it can be killed at any moment."""
     import uvicorn
 
-    from rlhf_flows.annotation.access import Access
     from rlhf_flows.annotation.app import make_app
 
     address.check()
     with FeedbackStore.open(store_url) as store:
         guest = getpass.getuser() if address.local and address.name is None else None
-        access = Access(People(store), guest)
-        secure = address.url.startswith("https")
-        app = make_app(QuestionQueue(store), access, hosts=address.hosts, tls=secure)
-        app.state.site.url = address.url
+        app = make_app(store, guest, hosts=address.hosts, url=address.url, tls=address.url.startswith("https"))
         # No access log: it would hold the tokens of the invitations.
         uvicorn.run(
             app, host=address.host, port=address.port, log_level="warning", access_log=False, server_header=False,

@@ -11,7 +11,7 @@ from rlhf_core.errors import RlhfError
 from rlhf_core.feedback.people import People
 from rlhf_core.feedback.queue import QuestionQueue
 from rlhf_core.feedback.store import FeedbackStore
-from rlhf_flows.annotation.access import CSRF_HEADER, SESSION, Access, RateLimit
+from rlhf_flows.annotation.access import CSRF_HEADER, SESSION, RateLimit
 from rlhf_flows.annotation.app import make_app
 from rlhf_flows.annotation.headers import BODY_LIMIT
 from rlhf_flows.annotation.serving import LOCAL_NAMES, Address
@@ -30,8 +30,8 @@ def queue(store):
     return QuestionQueue(store)
 
 
-def app_for(store, queue, guest="guest"):
-    return make_app(queue, Access(People(store), guest), hosts=[*LOCAL_NAMES, "testserver"])
+def app_for(store, guest="guest"):
+    return make_app(store, guest, hosts=[*LOCAL_NAMES, "testserver"])
 
 
 class Visitor:
@@ -56,7 +56,7 @@ class Visitor:
 
 @pytest.fixture
 def guest(store, queue):
-    return Visitor(app_for(store, queue))
+    return Visitor(app_for(store))
 
 
 def test_an_answer_is_in_the_store_with_the_order_that_was_shown(guest, store, queue):
@@ -161,7 +161,7 @@ def test_every_response_forbids_scripts_that_are_not_ours(guest):
 
 
 def test_only_invited_people_are_let_in_beyond_this_machine(store, queue):
-    app = app_for(store, queue, guest=None)
+    app = app_for(store, guest=None)
     client = TestClient(app)
     assert client.get("/api/next").status_code == 401
     assert "invited" in client.get("/").text
@@ -178,7 +178,7 @@ def test_only_invited_people_are_let_in_beyond_this_machine(store, queue):
 
 
 def test_the_guest_is_nobody_behind_a_proxy_or_under_another_name(store, queue):
-    client = TestClient(app_for(store, queue))
+    client = TestClient(app_for(store))
     assert client.get("/api/next").status_code == 200
     assert client.get("/api/next", headers={"x-forwarded-for": "1.2.3.4"}).status_code == 401
     assert client.get("/api/next", headers={"host": "rebound.example"}).status_code == 400
@@ -272,3 +272,69 @@ def test_a_public_address_demands_tls(tmp_path):
         Address("0.0.0.0").check()
     with pytest.raises(RlhfError, match="both a certificate and its key"):
         Address(certificate=tmp_path).check()
+
+
+@pytest.fixture
+def answered(store, queue):
+    """Ten pairs, compared by three: ann and ben agree on all, con differs on the first four; ben skips the last."""
+    asked = [question(number, 2, wanted=3) for number in range(10)]
+    queue.post(PREFERENCE, asked, campaign="c", round=1)
+    for name in ("ann", "ben", "con"):
+        for number, each in enumerate(asked):
+            held = queue.next(name)
+            assert held.question == each
+            scores = (0, 1) if name == "con" and number < 4 else (1, 0)
+            said = each.compare(scores, seconds=2.0 + number, comment="<i>why</i>" if number == 0 else "")
+            given = each.skip("unclear") if name == "ben" and number == 9 else said
+            queue.answer(name, held.form.id, each.id, [given])
+    return asked
+
+
+def test_the_lead_sees_how_everybody_is_doing(store, queue, guest, answered):
+    queue.post(PREFERENCE, [question(20, 2)])
+    page = guest.client.get("/lead").text
+    assert "30 <small>/ 31</small>" in page
+    assert "&lt;i&gt;why&lt;/i&gt;" in page and "<i>why" not in page
+    assert [name in page for name in ("ann", "ben", "con")] == [True] * 3
+    # 4 of 9 pairs with three answers and the last with two: 4 * 2 + 0 = 8 unequal of 9 * 3 + 1 = 28 pairs.
+    assert f"{20 / 28:.2f} <small>10</small>" in page
+    assert page.count('class="said"') == 4
+
+
+def test_the_lead_page_is_for_leads(store, queue, answered):
+    people = People(store)
+    app = app_for(store, guest=None)
+    ann = Visitor(app, people.invite("ann"))
+    assert ann.client.get("/lead").status_code == 403
+    assert ann.client.get("/lead/export/answers.jsonl").status_code == 403
+    assert ann.post("/lead/api/withdraw", {"name": "con"}).status_code == 403
+    assert ann.post("/lead/api/invite", {"name": "me", "role": "lead"}).status_code == 403
+    boss = Visitor(app, people.invite("boss", "lead"))
+    assert boss.client.get("/lead").status_code == 200
+    assert boss.client.post("/lead/api/pause", json={"name": "ann", "paused": True}).status_code == 403  # no CSRF token
+    assert boss.post("/lead/api/pause", {"name": "ann", "paused": True}).json() == {"paused": True}
+    assert ann.client.get("/api/next").json()["paused"]
+    assert boss.post("/lead/api/withdraw", {"name": "con"}).json() == {"withdrawn": 10}
+    assert store.counts().annotators == {"ann": 10, "ben": 10}
+    link = boss.post("/lead/api/invite", {"name": "dora", "role": "annotator"}).json()["link"]
+    assert people.holder(link.rsplit("/", 1)[1]).name == "dora"
+    assert boss.post("/lead/api/invite", {"name": "<b>"}).status_code == 503
+
+
+def test_exports(guest, answered, store, tmp_path):
+    import pyarrow.parquet as pq
+
+    from rlhf_core.records import Answer
+
+    lines = guest.client.get("/lead/export/answers.jsonl").text.splitlines()
+    assert [Answer.model_validate_json(line).id for line in lines] == [answer.id for answer in store.answers()]
+    (tmp_path / "a.parquet").write_bytes(guest.client.get("/lead/export/answers.parquet").content)
+    table = pq.read_table(tmp_path / "a.parquet")
+    assert table["feedback_id"].to_pylist() == [answer.feedback.id for answer in store.answers()]
+    rows = [json.loads(line) for line in guest.client.get("/lead/export/preferences-trl.jsonl").text.splitlines()]
+    assert len(rows) == 10
+    texts = {sample.text for each in answered for sample in each.samples}
+    assert all(row["chosen"] in texts and row["rejected"] in texts and row["chosen"] != row["rejected"] for row in rows)
+    first = {each.prompt.text: each.samples[0].text for each in answered}
+    assert all(row["chosen"] == first[row["prompt"]] for row in rows)
+    assert guest.client.get("/lead/export/secrets").status_code == 422

@@ -11,7 +11,6 @@ from mixed import PREFERENCE, RATING, hostile, post_mixed, question
 from rlhf_core.feedback.people import People
 from rlhf_core.feedback.queue import QuestionQueue
 from rlhf_core.feedback.store import FeedbackStore
-from rlhf_flows.annotation.access import Access
 from rlhf_flows.annotation.app import make_app
 from rlhf_flows.annotation.serving import LOCAL_NAMES
 from rlhf_flows.annotation.shown import shown_order
@@ -48,7 +47,7 @@ class Served:
     def start(self):
         import uvicorn
 
-        app = make_app(self.queue, Access(self.people, "guest"), hosts=LOCAL_NAMES)
+        app = make_app(self.store, "guest", hosts=LOCAL_NAMES)
         self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="critical", timeout_graceful_shutdown=1))
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
