@@ -65,6 +65,12 @@ class Run:
         """The seed of this stage; all randomness of a plugin follows from it."""
         self.checkpoints = checkpoints or Checkpoints()
         """Where long work leaves checkpoints and finds them after a kill."""
+        self.store_url = ""
+        """The run's feedback store, for annotators who wait for people; empty where there is none."""
+        self.pipeline = ""
+        """Name of the pipeline."""
+        self.round = 0
+        """Number of the round."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Record metrics of one training step."""

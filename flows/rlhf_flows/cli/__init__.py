@@ -13,6 +13,8 @@ COMMANDS = {
     "resume": ("rlhf_flows.cli.run:resume", "Go on with the run that was started last."),
     "collect": ("rlhf_flows.cli.run:collect", "Ask for feedback on the current champion, once."),
     "retrain": ("rlhf_flows.cli.run:retrain", "Learn from the feedback there is, once."),
+    "annotate": ("rlhf_flows.cli.annotate:annotate", "Serve the pages where people answer."),
+    "invite": ("rlhf_flows.cli.annotate:invite", "A link for an annotator."),
     "compare": ("rlhf_flows.cli.look:compare", "The rounds of a campaign side by side."),
     "lineage": ("rlhf_flows.cli.look:lineage", "From a model to the labels behind it."),
     "evaluate": ("rlhf_flows.cli.evaluate:evaluate", "Score a file of predictions with an evaluator."),

@@ -27,8 +27,12 @@ class Pairwise(TransformerReward):
     class Config(TransformerConfig):
         """What it starts from and how it is trained."""
 
+        weigh_annotators: bool = False
+        """Whether the labels count annotators by how reliable they are (Dawid-Skene) instead of equally. Pays where
+        several annotators of mixed quality answer each question."""
+
     def _items(self, feedback: FeedbackSet) -> list[Any]:
-        return feedback.pairs(tie_below=self.config.tie_below)
+        return feedback.pairs(tie_below=self.config.tie_below, weigh=self.config.weigh_annotators)
 
     def _informative(self, items: Sequence[Any]) -> int:
         return sum(pair.probability != 0.5 for pair in items)
