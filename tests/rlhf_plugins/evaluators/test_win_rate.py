@@ -51,6 +51,7 @@ def test_metrics_by_hand():
     assert set(found) == evaluator.produces(evaluator.config)
     assert found["win_rate_vs_champion"].value == pytest.approx((0.25 + 1 + 0) / 3)
     assert found["win_rate_vs_warm_start"].value == pytest.approx((3.5 / 4 + 0.5 + 0.75) / 3)
+    assert found["preferred_vs_champion"].value == pytest.approx(1 / 3)
     assert found["preferred_vs_warm_start"].value == pytest.approx((1 + 0.5 + 1) / 3)
     assert found["gold_score"].value == pytest.approx((2.5 + 4 + 0.5) / 3)
     assert found["gold_score_warm_start"].value == pytest.approx((1.5 + 4 + 0) / 3)
