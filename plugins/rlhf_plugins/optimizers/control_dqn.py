@@ -21,7 +21,7 @@ class Epsilon(PluginConfig):
     """After the decay."""
     decay: float = Field(0.2, gt=0, le=1)
     """Share of the steps in which it falls linearly."""
-    acting: float = Field(0.05, ge=0, le=1)
+    acting: float = Field(0.02, ge=0, le=1)
     """In the trained policy, which is asked about and evaluated: a little variety makes answers differ."""
 
 
@@ -38,26 +38,29 @@ class ControlDqn(Optimizer):
     class Config(PluginConfig):
         """How long, how fast, how much is remembered."""
 
-        steps: int = Field(50_000, ge=1)
+        steps: int = Field(20_000, ge=1)
         """Environment steps."""
         lr: float = Field(1e-3, gt=0)
         """Learning rate of Adam, falling linearly to 0."""
-        batch: int = Field(64, ge=1)
+        batch: int = Field(128, ge=1)
         """Replayed steps in one update."""
         buffer: int = Field(100_000, ge=1)
         """Steps that are remembered."""
         learning_starts: int = Field(1000, ge=0)
         """Steps before the first update, where the last round left none."""
-        train_every: int = Field(256, ge=1)
+        train_every: int = Field(64, ge=1)
         """Steps between two trainings."""
-        updates: int = Field(128, ge=1)
+        updates: int = Field(32, ge=1)
         """Updates in each training."""
-        target_every: int = Field(256, ge=1)
+        target_every: int = Field(128, ge=1)
         """Steps between two copies of the network into the target network."""
         double: bool = True
         """Let the network choose the next action and the target network value it (van Hasselt et al. 2016)."""
         gamma: float = Field(0.99, ge=0, le=1)
         """Discount a step."""
+        n_steps: int = Field(10, ge=1)
+        """Rewards seen before the target network's value is trusted: more spread what the end of an episode teaches
+        sooner, and are biased by exploration (Hessel et al. 2018)."""
         epsilon: Epsilon = Epsilon()
         """Exploration."""
         max_grad_norm: float = Field(10.0, gt=0)
@@ -84,6 +87,8 @@ class ControlDqn(Optimizer):
                 remedy="Use control_ppo.",
             )
         engine = Engine(self.run, job, environments=1, where="control_dqn")
+        # Values of about 1: there the Huber loss is quadratic, and the few steps that end an episode weigh what they should.
+        engine.reward.scale /= max(1 - config.gamma, 1e-3)
         before = engine.learned_return()
         with own_randomness():
             model: DQN = (DoubleDqn if config.double else DQN)(
@@ -99,7 +104,7 @@ class ControlDqn(Optimizer):
                 target_update_interval=config.target_every,
                 max_grad_norm=config.max_grad_norm,
                 replay_buffer_class=LabelledReplay,
-                replay_buffer_kwargs={"reward": engine.reward},
+                replay_buffer_kwargs={"reward": engine.reward, "n_steps": config.n_steps, "gamma": config.gamma},
                 policy_kwargs=engine.network(),
                 device="cpu",
             )
@@ -121,7 +126,7 @@ class ControlDqn(Optimizer):
             chunk=whole(config.checkpoint_every, config.train_every, config.target_every),
             save=replay.keep,
             load=lambda folder: replay.take_over(folder, labels=True),
-            settle=replay.label,
+            settle=replay.settle,
         )
         copy_layers(linears(model.q_net), linears(policy.network))
         policy.epsilon = config.epsilon.acting
