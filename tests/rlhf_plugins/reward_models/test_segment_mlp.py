@@ -42,7 +42,7 @@ def answers(prompts, rng, kind="comparison", flip=0.0):
             found.append(Answer(question=question, feedback=question.compare(scores, annotator="r")))
         else:
             for i, score in enumerate(scores):
-                rating = question.rate(i, float(np.clip(score, -5, 10)), low=-5, high=10, annotator="r")
+                rating = question.rate(i, float(np.clip(score, 0, 10)), low=0, high=10, annotator="r")
                 found.append(Answer(question=question, feedback=rating))
     return found
 
@@ -90,7 +90,7 @@ def test_ratings_are_met_in_squares():
     found = model.fit(job("rating"))
     prompts, samples, true = fresh()
     scores = np.array(model.score(prompts, samples).mean)
-    rated = (np.clip(true, -5, 10) + 5) / 15
+    rated = np.clip(true, 0, 10) / 10
     assert np.corrcoef(scores, rated)[0, 1] > 0.85
     assert np.mean((scores - rated) ** 2) < np.var(rated) / 2
     assert found["reward_loss"].value < np.var(rated) / 2
