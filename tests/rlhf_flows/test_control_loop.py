@@ -4,12 +4,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated
 
 import pytest
 from control_kit import policy, starts
+from stub_plugins import stub_registry
 
-from rlhf_core import RewardModel, Scores
+from rlhf_core import PluginConfig, RewardModel, Scores, Selector, Use
 from rlhf_core.feedback.store import FeedbackStore
+from rlhf_core.pipeline import Ask
+from rlhf_core.plugins.registry import PluginInfo, Registry
+from rlhf_flows.artifacts import Ref
+from rlhf_flows.campaign import Campaign, Round
 from rlhf_flows.steps.artifacts_io import Blind
 
 RLHF = str(Path(sys.executable).with_name("rlhf"))
@@ -67,6 +74,39 @@ def test_a_learnt_reward_sees_blind_samples_whoever_calls_it():
     [samples] = policy().sample(prompts, 1, seed=0)
     assert Peeks().score(prompts, samples).mean[0] > 5
     assert Blind(Peeks()).score(prompts, samples) == Scores([0.0], [0.5])
+
+
+class Curious(Selector):
+    """Looks at the reward model."""
+
+    uses_reward = True
+
+
+class Wrapping(Selector):
+    """Leaves the choice to another."""
+
+    class Config(PluginConfig):
+        """Which."""
+
+        then: Annotated[Use, Use.of("selectors")] = Use(use="random")
+        """The other one."""
+
+
+@pytest.mark.parametrize(("then", "asks"), [("curious", True), ("wrapping", False)])
+def test_a_selector_within_a_selector_gets_the_reward_model_it_uses(then, asks):
+    infos = [
+        PluginInfo("selectors", plugin.__name__.lower(), "stubs", "1.0", f"{__name__}:{plugin.__name__}")
+        for plugin in (Curious, Wrapping)
+    ]
+    stubs = stub_registry()
+    registry = Registry(plugins=[*(info for info in stubs.of_kind("annotators")), *stubs.of_kind("selectors"), *infos])
+    ask = Ask(selector=Use(use="wrapping", then={"use": then}), annotators=(Use(use="pairs"),))
+    ref = Ref(kind="reward", uri="reward/1", sha256="1")
+    pipeline = SimpleNamespace(policy=Use(use="p"), reward=Use(use="r"), seed=0, ask=ask)
+    before = Round(1, SimpleNamespace(policy=None), True, (), (), reward=ref)
+    stage = Campaign(pipeline, registry, None, rounds=[before])._questions(ask)
+    assert stage.inputs["reward"] == (ref if asks else None)
+    assert (("reward_models", pipeline.reward) in stage.plugins) == asks
 
 
 @pytest.mark.slow

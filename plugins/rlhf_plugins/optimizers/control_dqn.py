@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 from pydantic import Field
 
+from rlhf_core.errors import DataError
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins import CONTROL, OptimizeJob, Optimizer, PluginConfig, Policy
 from rlhf_core.records import Modality
+from rlhf_plugins.control.environments import of_extra
 from rlhf_plugins.policies.gym_policy import GymPolicy
 
 
@@ -74,7 +77,7 @@ class ControlDqn(Optimizer):
         Leaves the replayed steps in `job.keep`. Raises DataError where actions are vectors, and TrainingError where a
         reward, a loss or a weight is not finite: the policy then stays as it was.
         """
-        from rlhf_core.errors import DataError
+        of_extra("stable_baselines3")
         from rlhf_plugins.control.network import copy_layers, linears
         from rlhf_plugins.optimizers._double_dqn import DQN, DoubleDqn, LabelledReplay
         from rlhf_plugins.optimizers._stable_baselines import Engine, own_randomness
@@ -142,7 +145,5 @@ def epsilon_at(step: int, start: float, end: float, decay: float) -> float:
 
 def whole(steps: int, *divisors: int) -> int:
     """The smallest number not below `steps` that all `divisors` divide, so that a chunk ends where their work does."""
-    import math
-
     common = math.lcm(*divisors)
     return -(-steps // common) * common

@@ -10,6 +10,7 @@ from pydantic import Field
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins import CONTROL, OptimizeJob, Optimizer, PluginConfig, Policy
 from rlhf_core.records import Modality
+from rlhf_plugins.control.environments import of_extra
 from rlhf_plugins.policies.gym_policy import GymPolicy
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class ControlPpo(Optimizer):
         Leaves the value network in `job.keep`. Raises TrainingError where a reward, a loss or a weight is not finite:
         the policy then stays as it was.
         """
+        of_extra("stable_baselines3")
         import torch
         from stable_baselines3 import PPO
 
