@@ -1,7 +1,8 @@
-"""SIGKILL at random moments of a campaign: the same command goes on, and the final weights are the same.
+"""SIGKILL in the middle of a campaign's stages: the same command goes on, and the final weights are the same.
 
-Runs one pipeline uninterrupted, then once more in a fresh workspace where the process is killed at `--kills` random
-moments. Prints the stage that each kill hit and the digests of both final policies; exits with 1 where they differ.
+Runs one pipeline uninterrupted, then once more in a fresh workspace where the process is killed `--kills` times: at a
+random moment of a stage of every name, and then of stages drawn by how long they take. Prints the stage that each kill
+hit and the digests of both final policies; exits with 1 where they differ.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 RLHF = Path(sys.executable).with_name("rlhf")
@@ -31,11 +33,38 @@ def final_policies(output: str) -> list[str]:
     return [done["policy"] for done in json.loads(output.strip().splitlines()[-1])["rounds"]]
 
 
-def stage_under_way(workspace: Path) -> str:
-    """The newest stage that has a draft, for the report of what a kill hit."""
-    drafts = list((workspace / "artifacts" / ".drafts").glob("*"))
-    newest = max(drafts, key=lambda path: path.stat().st_mtime, default=None)
-    return newest.name.partition("-")[0] if newest else "between stages"
+def seconds_of_stages(workspace: Path) -> dict[str, float]:
+    """Cache key -> seconds of work, of every finished stage."""
+    found = {}
+    for path in (workspace / "prefect" / "storage").iterdir():
+        result = json.loads(json.loads(path.read_text())["result"])
+        found[path.name] = float(result["seconds"])
+    return found
+
+
+def targets(stages: dict[str, float], kills: int, rng: random.Random) -> list[str]:
+    """Keys of the stages to be hit: one of each name, then, where kills are left, long ones before short ones."""
+    names: dict[str, list[str]] = {}
+    for key in sorted(stages):
+        names.setdefault(key.rpartition("-")[0], []).append(key)
+    chosen = [rng.choice(keys) for keys in names.values()]
+    chosen.sort(key=lambda key: -stages[key])
+    left = [key for key in sorted(stages) if key not in chosen]
+    while len(chosen) < kills and left:
+        (drawn,) = rng.choices(left, [stages[key] + 0.01 for key in left])
+        left.remove(drawn)
+        chosen.append(drawn)
+    return chosen[:kills]
+
+
+def stages_under_way(workspace: Path, since: float) -> list[str]:
+    """Keys of the stages that have a draft, made after the moment `since`: what an earlier kill left does not count."""
+    found = []
+    for path in (workspace / "artifacts" / ".drafts").glob("*"):
+        with suppress(FileNotFoundError):
+            if path.stat().st_ctime > since:
+                found.append(path.name)
+    return sorted(found)
 
 
 def main() -> int:
@@ -60,22 +89,26 @@ def main() -> int:
         seconds = time.monotonic() - started
         print(f"uninterrupted: {seconds:.0f} s, final policy {expected[-1][:16]}", flush=True)
 
-        moments = sorted(rng.uniform(0.05, 0.98) * seconds for _ in range(options.kills))
-        gaps = [later - earlier for earlier, later in zip([0.0, *moments], moments, strict=False)]
-        hits = []
-        for kill, gap in enumerate(gaps, start=1):
+        stages = seconds_of_stages(whole)
+        waiting = set(targets(stages, options.kills, rng))
+        hits: list[str] = []
+        while waiting:
+            began = time.time()
             with subprocess.Popen(
                 command(options.pipeline, killed, options.set),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             ) as process:
-                # Every start costs some seconds before it reaches new work; the gap counts from there.
-                _wait_for_work(killed, process, gap)
-                hit = stage_under_way(killed)
+                reached = _wait_for(waiting, killed, began, process)
+                if reached is None:
+                    break
+                time.sleep(rng.random() * stages[reached])
+                hit = ", ".join(stages_under_way(killed, began)) or "between stages"
                 os.kill(process.pid, signal.SIGKILL)
+            waiting.discard(reached)
             hits.append(hit)
-            print(f"kill {kill:2}: in {hit}", flush=True)
+            print(f"kill {len(hits):2}: in {hit}", flush=True)
         finished = subprocess.run(
             command(options.pipeline, killed, options.set), check=True, stdout=subprocess.PIPE, text=True
         )
@@ -87,14 +120,13 @@ def main() -> int:
         return 0 if same else 1
 
 
-def _wait_for_work(workspace: Path, process: subprocess.Popen[bytes], seconds: float) -> None:
-    drafts = workspace / "artifacts" / ".drafts"
-    old = set(drafts.glob("*"))
-    while process.poll() is None and not set(drafts.glob("*")) - old:
-        time.sleep(0.05)
-    deadline = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+def _wait_for(waiting: set[str], workspace: Path, since: float, process: subprocess.Popen[bytes]) -> str | None:
+    """The first of the stages in `waiting` that the process works on; None where it ends before."""
+    while process.poll() is None:
+        if found := waiting.intersection(stages_under_way(workspace, since)):
+            return found.pop()
+        time.sleep(0.002)
+    return None
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ class RlhfError(Exception):
     `what` says what is wrong, `where` names the file and line (or the plugin, or the store), `remedy` says what to do.
     """
 
+    exit_code = 2
+    """Of the command that ends with it."""
+
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
         self.what = what
         self.where = where
@@ -42,3 +45,15 @@ class WorkspaceError(RlhfError):
 
 class TrainingError(RlhfError):
     """Training cannot go on: non-finite numbers, nothing to learn from."""
+
+
+class Waiting(RlhfError):
+    """Nothing is wrong: people have questions to answer, and the campaign goes on when they have."""
+
+    exit_code = 3
+
+    def __init__(self, missing: int, annotator: str) -> None:
+        super().__init__(
+            f"waiting for {missing} answers from `{annotator}`.",
+            remedy="People answer with `rlhf annotate`; then the same command goes on from here.",
+        )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from rlhf_core.files import sync_tree
 
 
 class Checkpoints:
@@ -53,14 +54,6 @@ class Checkpoints:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def sync_tree(folder: Path) -> None:
-    """Flush every file below `folder` to the disk, so that a rename afterwards publishes complete content."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-
-
 class Run:
     """What a plugin sees of the stage it runs in. This base class says nothing to nobody: tests and scripts use it.
 
@@ -72,6 +65,12 @@ class Run:
         """The seed of this stage; all randomness of a plugin follows from it."""
         self.checkpoints = checkpoints or Checkpoints()
         """Where long work leaves checkpoints and finds them after a kill."""
+        self.store_url = ""
+        """The run's feedback store, for annotators who wait for people; empty where there is none."""
+        self.pipeline = ""
+        """Name of the pipeline."""
+        self.round = 0
+        """Number of the round."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Record metrics of one training step."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from rlhf_core.run import sync_tree
+from rlhf_core.files import sync_tree
 
 
 class Ref(BaseModel):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rlhf_core.errors import Waiting
 from rlhf_core.metrics import Metric
 from rlhf_core.pipeline import Ask, Pipeline
 from rlhf_core.pipeline.parts import choose
@@ -106,24 +107,31 @@ class Campaign:
         self.rounds.append(Round(0, contender, True, ("the warm start is the first champion",), evaluations))
 
     def collect(self) -> None:
-        """Ask about the champion's samples. Does nothing where the pipeline asks nobody."""
+        """Ask about the champion's samples. Does nothing where the pipeline asks nobody.
+
+        Raises Waiting where people have not answered enough yet.
+        """
         ask, number = self.pipeline.ask, len(self.rounds)
         if ask is None:
             return
         questions = self._run(self._questions(ask)).ref
-        answers = tuple(
-            self._run(
-                Stage(
-                    f"answers_{use.use}" + (f"_{i}" if ask.annotators.index(use) != i else ""),
-                    collect.AskAnnotator(use), "collect", "answers", number,
-                    plugins=(("annotators", use),),
-                    settings={"pipeline": self.pipeline.pipeline},
-                    inputs={"questions": questions},
-                )
-            ).ref
-            for i, use in enumerate(ask.annotators)
-        )  # fmt: skip
-        self.collected.append(Collected(questions, answers))
+        answers: list[Ref] = []
+        waiting: list[Waiting] = []
+        for i, use in enumerate(ask.annotators):
+            stage = Stage(
+                f"answers_{use.use}" + (f"_{i}" if ask.annotators.index(use) != i else ""),
+                collect.AskAnnotator(use), "collect", "answers", number,
+                plugins=(("annotators", use),),
+                settings={"pipeline": self.pipeline.pipeline},
+                inputs={"questions": questions},
+            )  # fmt: skip
+            try:
+                answers.append(self._run(stage).ref)
+            except Waiting as error:
+                waiting.append(error)  # the others can be asked meanwhile
+        if waiting:
+            raise waiting[0]
+        self.collected.append(Collected(questions, tuple(answers)))
 
     def is_collected(self) -> bool:
         """Whether the questions of the coming round were selected before."""

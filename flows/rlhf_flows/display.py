@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -19,7 +20,8 @@ class Display:
     """The lines of one run. Text from models and data is shown as text: no markup in it is interpreted."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+        # Where there is no terminal nobody counts columns, but programs count lines: no row is broken in two.
+        self.console = console or Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 300)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._title = ""
@@ -61,15 +63,15 @@ class Display:
         """Something worth knowing, once."""
         self.console.print(Text(f"  {'':<11} note: {text}", style="yellow"))
 
-    def end(self, summary: str, *, cached: bool = False, failed: bool = False) -> None:
+    def end(self, summary: str, mark: Literal["done", "cached", "failed", "waits"] = "done") -> None:
         """The stage is over."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = self._task = None
-        mark = Text("✗ ", style="red") if failed else Text("↺ " if cached else "✔ ", style="green")
+        signs = {"done": ("✔ ", "green"), "cached": ("↺ ", "green"), "failed": ("✗ ", "red"), "waits": ("… ", "yellow")}
         seconds = int(time.monotonic() - self._started)
-        took = "cached" if cached else f"{seconds // 60}:{seconds % 60:02d}"
-        line = Text(f"  {self._title:<11} ") + mark + Text(summary)
+        took = "cached" if mark == "cached" else f"{seconds // 60}:{seconds % 60:02d}"
+        line = Text(f"  {self._title:<11} ") + Text(*signs[mark]) + Text(summary)
         self.console.print(line + Text(f"{'':<{max(2, 70 - line.cell_len)}}{took}", style="dim"))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

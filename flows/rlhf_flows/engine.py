@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from rlhf_core.errors import Waiting
 from rlhf_core.pipeline import Pipeline
 from rlhf_core.plugins.registry import Registry
 from rlhf_core.run import Checkpoints, Run
@@ -17,6 +18,7 @@ from rlhf_flows.artifacts import ArtifactStore
 from rlhf_flows.display import Display
 from rlhf_flows.record import CampaignRecord, StageRecord
 from rlhf_flows.stage import Outcome, Stage, StageContext, StageResult
+from rlhf_flows.waiting import as_waiting_state, waits_as_state
 from rlhf_flows.workspace import Workspace, full_disk_explained
 
 
@@ -104,6 +106,7 @@ class PrefectEngine:
         self.artifacts = ArtifactStore(workspace.artifacts)
         self.cache = StageCache(workspace.prefect / "storage", self.artifacts)
         self._under_way: dict[str, Stage] = {}
+        self._waiting: list[Waiting] = []
         self._task = self._make_task()
 
     def run(self, stage: Stage) -> StageResult:
@@ -116,12 +119,17 @@ class PrefectEngine:
             task = self._task.with_options(task_run_name=stage.name, tags=[f"round {stage.round}"])
             if not stage.cached:
                 task = task.with_options(refresh_cache=True)
-            result = StageResult.model_validate_json(task(key))
+            with waits_as_state(self._waiting):
+                found = task(key)
+            result = StageResult.model_validate_json(found)
         except BaseException as error:
-            self.display.end(type(error).__name__, failed=True)
+            waits = isinstance(error, Waiting)
+            if waits:
+                (self.cache.storage / key).unlink(missing_ok=True)  # Prefect keeps every state that a task returns
+            self.display.end(error.what if waits else type(error).__name__, mark="waits" if waits else "failed")
             raise
         Checkpoints(self.workspace.checkpoints / key).clear()
-        self.display.end(str(result.info.get("summary", "")), cached=known is not None)
+        self.display.end(str(result.info.get("summary", "")), mark="done" if known is None else "cached")
         if known is not None:
             self.record.stage(stage, key).finish_cached(result)
         return result
@@ -142,6 +150,7 @@ class PrefectEngine:
             cache_policy=CachePolicy.from_cache_key_fn(lambda _, parameters: parameters["key"]),
             cache_result_in_memory=False,
         )
+        @as_waiting_state(self._waiting)
         def stage(key: str) -> str:
             return self._work(self._under_way[key], key).model_dump_json()
 
@@ -153,6 +162,7 @@ class PrefectEngine:
         seed = stage.seed(self.pipeline)
         checkpoints = FlushedCheckpoints(self.workspace.checkpoints / key, record)
         run = StageRun(seed, checkpoints, self.display, record)
+        run.store_url, run.pipeline, run.round = self.workspace.store_url, self.pipeline.pipeline, stage.round
         try:
             with full_disk_explained(self.workspace.folder), self.artifacts.draft(key) as draft:
                 context = StageContext(stage, self.pipeline, self.registry, self.workspace, self.artifacts, run, draft)

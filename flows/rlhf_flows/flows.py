@@ -6,12 +6,12 @@ They carry names and numbers only. The work is in the campaign they are given, t
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from rlhf_core.errors import Waiting
+from rlhf_flows.waiting import as_waiting_state, waits_as_state
 
+if TYPE_CHECKING:
     from rlhf_flows.campaign import Campaign
 
 
@@ -29,13 +29,15 @@ def run_loop(
 
     `begin` is told the number of each round before it starts; `done` is called when the last of `campaign.rounds` is
     complete. With `only`, one half of the last round is done: questions without learning, or learning from what is
-    there.
+    there. Raises Waiting where people have to answer first: everything so far is kept, and the same call goes on.
     """
     from prefect import flow
 
     name = campaign.pipeline.pipeline
+    waiting: list[Waiting] = []
 
     @flow(name="collect", flow_run_name="collect {pipeline} round {round}", validate_parameters=False)
+    @as_waiting_state(waiting)
     def collect(pipeline: str, round: int) -> None:
         campaign.collect()
 
@@ -44,6 +46,7 @@ def run_loop(
         campaign.retrain()
 
     @flow(name="loop", flow_run_name="loop {pipeline}", validate_parameters=False)
+    @as_waiting_state(waiting)
     def loop(pipeline: str, rounds: int) -> None:
         begin(0)
         campaign.start()
@@ -52,19 +55,11 @@ def run_loop(
             begin(number)
             half = only if number == rounds else None
             if campaign.pipeline.ask is not None and (half != "retrain" or campaign.is_collected()):
-                collect(pipeline, number)
+                with waits_as_state(waiting):
+                    collect(pipeline, number)
             if half != "collect":
                 retrain(pipeline, number)
                 done()
 
-    with _no_heartbeats():
+    with waits_as_state(waiting):
         loop(name, rounds)
-
-
-@contextmanager
-def _no_heartbeats() -> Iterator[None]:
-    """A private server ends with this process: nobody is there to miss a heartbeat, and ending one takes a second."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-
-    with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        yield

@@ -10,13 +10,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from rlhf_core.errors import Waiting
 from rlhf_core.metrics import Metric
 from rlhf_core.pipeline import Pipeline
 from rlhf_core.plugins import Use
 from rlhf_core.plugins.registry import Registry
 from rlhf_core.records import content_id
 from rlhf_core.tracking.registry import CHALLENGER, CHAMPION, Origin
-from rlhf_core.tracking.run import TrackedRun
+from rlhf_core.tracking.run import Status, TrackedRun
 from rlhf_core.tracking.tracker import Tracker
 from rlhf_flows.artifacts import Ref
 from rlhf_flows.stage import Stage, StageResult
@@ -94,9 +95,8 @@ class StageRecord:
 
     def failed(self, error: BaseException) -> None:
         """The stage ended with an error, or was stopped."""
-        stopped = isinstance(error, KeyboardInterrupt)
         self.run.set_tags({"rlhf.error": f"{type(error).__name__}: {error}"})
-        self.run.finish("KILLED" if stopped else "FAILED")
+        self.run.finish(_status(error))
 
 
 class CampaignRecord:
@@ -234,17 +234,23 @@ class CampaignRecord:
 
     def stopped(self, error: BaseException) -> None:
         """The campaign ended early."""
-        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
         for run in self._rounds.values():
-            run.finish(status)
-        self.run.finish(status)
+            run.finish(_status(error))
+        self.run.finish(_status(error))
+
+
+def _status(error: BaseException) -> Status:
+    """What MLflow says of work that ended early; a campaign that waits for people is scheduled to go on."""
+    if isinstance(error, Waiting):
+        return "SCHEDULED"
+    return "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
 
 
 def _round_words(summary: RoundSummary) -> str:
     verdict = "promoted" if summary.promoted else "kept the champion"
-    lines = [f"**Round {summary.round}: {verdict}.** " + " ".join(summary.reasons), ""]
-    lines += [f"- {name}: {metric}" for name, metric in summary.metrics.items()]
-    return "\n".join(lines)
+    reasons = [f"- {reason}" for reason in summary.reasons]
+    figures = [f"- {name}: {metric}" for name, metric in summary.metrics.items()]
+    return "\n".join([f"**Round {summary.round}: {verdict}.**", *reasons, "", "Figures:", *figures])
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -10,6 +10,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rlhf_core.errors import RlhfError
@@ -64,10 +66,27 @@ class PrivateServer:
         self.api = f"http://127.0.0.1:{port}/api"
         return self
 
-    def ready(self) -> None:
-        """Wait until the server answers, and make it this process's API. Raises RlhfError where it does not start."""
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Wait until the server answers; within, it is this process's API. Raises RlhfError where it does not start.
+
+        Nobody is there to miss a heartbeat of a run whose server ends with it, and ending one takes a second: without.
+        """
         if self.process is None:
+            yield
             return
+        self._wait()
+        os.environ["PREFECT_API_URL"] = self.api
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+        try:
+            with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+                yield
+        finally:
+            os.environ.pop("PREFECT_API_URL", None)
+
+    def _wait(self) -> None:
+        assert self.process is not None
         deadline = time.monotonic() + START_LIMIT
         while True:
             try:
@@ -81,14 +100,12 @@ class PrivateServer:
                         remedy="Read the log named above; `rlhf doctor` checks the installed versions.",
                     ) from None
                 time.sleep(0.05)
-        os.environ["PREFECT_API_URL"] = self.api
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.process is None:
             return
-        os.environ.pop("PREFECT_API_URL", None)
         self.process.terminate()
         try:
             self.process.wait(5)

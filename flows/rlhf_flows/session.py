@@ -66,9 +66,9 @@ class Session:
             tracker = Tracker.open(self.workspace.folder, self.pipeline.pipeline, self.workspace.mlflow_uri).prepare()
             _import_the_heavy()
             record = CampaignRecord(self.pipeline, self.registry, self.workspace, tracker)
-            server.ready()
-            engine = PrefectEngine(self.pipeline, self.registry, self.workspace, self.display, record)
-            return self._run_campaign(Campaign(self.pipeline, self.registry, engine), record, only)
+            with server.answering():
+                engine = PrefectEngine(self.pipeline, self.registry, self.workspace, self.display, record)
+                return self._run_campaign(Campaign(self.pipeline, self.registry, engine), record, only)
 
     def _run_campaign(self, campaign: Campaign, record: CampaignRecord, only: Half | None) -> CampaignSummary:
         from rlhf_flows.flows import run_loop

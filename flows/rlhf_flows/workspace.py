@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rlhf_core.errors import RlhfError, WorkspaceError
+from rlhf_core.files import replaced
 
 FORMAT = 1
 """Version of the workspace layout; another version is refused, never half understood."""
@@ -128,13 +129,8 @@ def _describe(holder: Path) -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace the content of `path` in one step, so that a reader or a kill never meets half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    with replaced(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 @contextmanager

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from math import fsum
 
+from rlhf_core.feedback.agreement import krippendorff_alpha, pairwise_agreement
 from rlhf_core.feedback.convert import ranking_pairs
+from rlhf_core.feedback.reliability import Label, dawid_skene
 from rlhf_core.metrics import Metric
 from rlhf_core.records import Answer, Comparison, Ranking
+
+Pairing = tuple[str, str]
+"""Ids of two samples, the lower one first."""
 
 
 def soft_label(probabilities: Sequence[float]) -> tuple[float, float]:
@@ -16,46 +21,27 @@ def soft_label(probabilities: Sequence[float]) -> tuple[float, float]:
     return fsum(probabilities) / len(probabilities), float(len(probabilities))
 
 
-def pairwise_agreement(units: Iterable[Sequence[Hashable]]) -> float | None:
-    """The share of equal labels among all pairs of annotators who labelled the same unit; None where none did.
+def weighed_labels(votes: Mapping[Pairing, Sequence[tuple[str, float]]]) -> dict[Pairing, float]:
+    """P(first is better) of each pair from (annotator, stated probability) of each of its answers, where annotators
+    count by their reliability: the Dawid-Skene posterior of `lower` plus half that of `tie`.
 
-    `units` holds the labels that each unit got, one an annotator.
+    Strengths do not count: a slight preference is a preference. With fewer than two answers a pair there is nothing to
+    tell reliabilities by, and the labels are close to those of the annotators.
     """
-    equal = total = 0
-    for labels in units:
-        n = len(labels)
-        total += n * (n - 1) // 2
-        equal += sum(count * (count - 1) // 2 for count in Counter(labels).values())
-    return equal / total if total else None
+    labels = [Label(pair, who, preference(p)) for pair, said in votes.items() for who, p in said]
+    if not labels:
+        return {}
+    found = dawid_skene(labels, values=("lower", "tie", "higher"))
+    return {pair: lower + tie / 2 for pair, (lower, tie, _) in ((pair, found.truth[pair]) for pair in votes)}
 
 
-def nominal_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:
-    """Krippendorff's alpha for nominal labels: 1 is perfect agreement, 0 is what chance gives, below 0 is worse.
-
-    `units` holds the labels that each unit got, one an annotator; missing answers are simply absent. None where no unit
-    has two labels, or where only one label was ever used (chance agreement is then perfect). Krippendorff,
-    "Computing Krippendorff's Alpha-Reliability" (2011), section C.
-    """
-    coincidences: Counter[tuple[Hashable, Hashable]] = Counter()
-    for labels in units:
-        if len(labels) < 2:
-            continue
-        counts = Counter(labels)
-        for a, b in ((a, b) for a in counts for b in counts):
-            coincidences[a, b] += counts[a] * (counts[b] - (a == b)) / (len(labels) - 1)  # type: ignore[assignment]
-    totals: Counter[Hashable] = Counter()
-    for (a, _), count in coincidences.items():
-        totals[a] += count
-    n = fsum(totals.values())
-    expected = n * n - fsum(count * count for count in totals.values())
-    if expected == 0:
-        return None
-    observed = fsum(count for (a, b), count in coincidences.items() if a != b)
-    return 1 - (n - 1) * observed / expected
+def preference(probability: float) -> str:
+    """`lower` where the sample with the lower id is the better one with `probability` > 0.5, `higher`, or `tie`."""
+    return "tie" if probability == 0.5 else "lower" if probability > 0.5 else "higher"
 
 
-def preference_labels(answers: Iterable[Answer]) -> dict[tuple[str, str], list[str]]:
-    """What the annotators said about each unordered pair of samples: `lower`, `higher` or `tie`, one an annotator.
+def preference_labels(answers: Iterable[Answer]) -> dict[tuple[str, str], dict[str, str]]:
+    """What each annotator said about each unordered pair of samples: `lower`, `higher` or `tie`.
 
     The label names the sample with the lower or the higher id, so that labels mean the same whatever order the samples
     were shown in. From comparisons and rankings; of two answers by one annotator about a pair the last one counts.
@@ -70,9 +56,8 @@ def preference_labels(answers: Iterable[Answer]) -> dict[tuple[str, str], list[s
         else:
             continue
         for a, b, probability in votes:
-            label = "tie" if probability == 0.5 else "lower" if (probability > 0.5) == (a < b) else "higher"
-            said[min(a, b), max(a, b)][feedback.annotator] = label
-    return {pair: list(by_annotator.values()) for pair, by_annotator in sorted(said.items())}
+            said[min(a, b), max(a, b)][feedback.annotator] = preference(probability if a < b else 1 - probability)
+    return dict(sorted(said.items()))
 
 
 def agreement(answers: Iterable[Answer]) -> dict[str, Metric]:
@@ -80,6 +65,6 @@ def agreement(answers: Iterable[Answer]) -> dict[str, Metric]:
 
     `n` is the number of pairs that two annotators or more judged; empty where there is no such pair.
     """
-    units = [labels for labels in preference_labels(answers).values() if len(labels) > 1]
-    found = {"annotator_agreement": pairwise_agreement(units), "krippendorff_alpha": nominal_alpha(units)}
+    units = [list(said.values()) for said in preference_labels(answers).values() if len(said) > 1]
+    found = {"annotator_agreement": pairwise_agreement(units), "krippendorff_alpha": krippendorff_alpha(units)}
     return {name: Metric(value=value, n=len(units)) for name, value in found.items() if value is not None}

@@ -10,7 +10,7 @@ from math import fsum
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from rlhf_core.feedback.aggregate import soft_label
+from rlhf_core.feedback.aggregate import soft_label, weighed_labels
 from rlhf_core.feedback.convert import ranking_pairs, rating_pairs
 from rlhf_core.feedback.rows import ANSWERS_FILE, read_answers
 from rlhf_core.records import Answer, Comparison, Prompt, Ranking, Rating, Sample, Split
@@ -24,7 +24,7 @@ class Pair(NamedTuple):
     first: Sample
     second: Sample
     probability: float
-    """P(first is better) in [0, 1]: the mean over the answers."""
+    """P(first is better) in [0, 1]: the mean over the answers, or with unequal weights (see `FeedbackSet.pairs`)."""
     weight: float
     """Number of answers behind it."""
     annotators: tuple[str, ...]
@@ -89,7 +89,7 @@ class FeedbackSet:
         """The answers of the named kinds."""
         return FeedbackSet(answer for answer in self._answers if answer.feedback.kind in kinds)
 
-    def pairs(self, tie_below: float = 0.0, partners: int = 4) -> list[Pair]:
+    def pairs(self, tie_below: float = 0.0, partners: int = 4, weigh: bool = False) -> list[Pair]:
         """What comparisons, rankings and ratings say about pairs of samples: one soft label for each unordered pair.
 
         Two ratings imply a comparison where the annotator, the criterion, the split and the prompt's *content* are the
@@ -97,6 +97,9 @@ class FeedbackSet:
         a tie. Where one annotator rated more than 2 * `partners` + 1 samples of a prompt, each is paired with
         `partners` others, in the order of their ids. Pairs of equal content are left out. `first` is the sample with
         the smaller id, so the side carries no information; the pairs are in the order of their ids.
+
+        A label is the mean of the answers; with `weigh`, annotators count by how reliable their answers in this set
+        show them to be (`aggregate.weighed_labels`).
         """
         votes: dict[tuple[str, str], _Votes] = {}
         rated: dict[tuple[str, str, str, str], dict[str, _Score]] = defaultdict(dict)
@@ -106,7 +109,7 @@ class FeedbackSet:
                 return
             if a.id > b.id:
                 a, b, probability = b, a, 1 - probability
-            votes.setdefault((a.id, b.id), _Votes(prompt, a, b, [], set())).add(probability, annotator)
+            votes.setdefault((a.id, b.id), _Votes(prompt, a, b, [])).add(probability, annotator)
 
         for answer in self.only("comparison", "ranking", "rating").answers():
             question, feedback = answer.question, answer.feedback
@@ -127,7 +130,10 @@ class FeedbackSet:
             means = [score.mean for score in scores]
             for i, j, probability in rating_pairs(means, partners=partners, tie_below=tie_below):
                 vote(scores[i].prompt, scores[i].sample, scores[j].sample, probability, annotator)
-        return [votes[key].pair() for key in sorted(votes)]
+        if not weigh:
+            return [votes[key].pair() for key in sorted(votes)]
+        weighed = weighed_labels({key: votes[key].said for key in sorted(votes)})
+        return [votes[key].pair()._replace(probability=weighed[key]) for key in sorted(votes)]
 
     def ratings(self) -> list[Rated]:
         """The mean rating of each sample on each criterion, in the order of their ids."""
@@ -205,16 +211,16 @@ class _Votes:
     prompt: Prompt
     first: Sample
     second: Sample
-    probabilities: list[float]
-    annotators: set[str]
+    said: list[tuple[str, float]]
+    """Annotator and stated probability of each answer."""
 
     def add(self, probability: float, annotator: str) -> None:
-        self.probabilities.append(probability)
-        self.annotators.add(annotator)
+        self.said.append((annotator, probability))
 
     def pair(self) -> Pair:
-        probability, weight = soft_label(self.probabilities)
-        return Pair(self.prompt, self.first, self.second, probability, weight, tuple(sorted(self.annotators)))
+        probability, weight = soft_label([probability for _, probability in self.said])
+        annotators = tuple(sorted({annotator for annotator, _ in self.said}))
+        return Pair(self.prompt, self.first, self.second, probability, weight, annotators)
 
 
 @dataclass

@@ -24,6 +24,14 @@ class Intake(NamedTuple):
     feedback: Rows
 
 
+def question_rows(questions: Iterable[Question]) -> Intake:
+    """The rows of `questions` that nobody has answered yet."""
+    rows = Intake({}, {}, {}, {})
+    for question in questions:
+        _add_question(rows, question)
+    return rows
+
+
 def intake(answers: Iterable[Answer], campaign: str, round_number: int) -> Intake:
     """The rows of `answers`. Raises StoreError where an answer is about a sample that its question does not show."""
     rows = Intake({}, {}, {}, {})

@@ -8,7 +8,9 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, MetaData, Table, Text, and_, exists, func, or_, select, tuple_
 
+from rlhf_core.feedback.rows import known_question
 from rlhf_core.feedback.schema import feedback, prompts, question_sets, questions, samples, withdrawals
+from rlhf_core.records import Question
 
 ROWS_AT_A_TIME = 2000
 """How many answers are in memory at once."""
@@ -102,16 +104,37 @@ def stream(connection: Connection, *where: ColumnElement[bool]) -> Iterator[list
         rows = [dict(row) for row in part]
         for row in rows:
             row["sample_ids"] = json.loads(row["sample_ids"])
-        texts = _sample_texts(connection, {sample_id for row in rows for sample_id in row["sample_ids"]})
+        _add_question_json(connection, rows)
         for row in rows:
-            # Put together from stored JSON, because parsing and printing it again would take ten times as long.
-            shown = ",".join(texts[sample_id] for sample_id in row["sample_ids"])
-            row["question"] = (
-                f'{{"prompt":{row.pop("prompt")},"samples":[{shown}],'
-                f'"reason":{json.dumps(row.pop("reason"), ensure_ascii=False)},"wanted":{row.pop("wanted")}}}'
-            )
             row["feedback"] = row.pop("content")
         yield rows
+
+
+def questions_by_id(connection: Connection, ids: Collection[str]) -> dict[str, Question]:
+    """The questions with these ids, some hundred at most; those the store does not know are left out."""
+    found = connection.execute(
+        select(
+            questions.c.id, questions.c.sample_ids, questions.c.reason, questions.c.wanted,
+            prompts.c.content.label("prompt"),
+        )
+        .join(prompts, prompts.c.id == questions.c.prompt_id)
+        .where(questions.c.id.in_(ids))
+    )  # fmt: skip
+    rows = [{**row, "sample_ids": json.loads(row["sample_ids"])} for row in found.mappings()]
+    _add_question_json(connection, rows)
+    return {row["id"]: known_question(row["question"], row["id"], row["sample_ids"]) for row in rows}
+
+
+def _add_question_json(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    """Replace prompt, reason and wanted of each row by `question`, the whole of it as JSON."""
+    texts = _sample_texts(connection, {sample_id for row in rows for sample_id in row["sample_ids"]})
+    for row in rows:
+        # Put together from stored JSON, because parsing and printing it again would take ten times as long.
+        shown = ",".join(texts[sample_id] for sample_id in row["sample_ids"])
+        row["question"] = (
+            f'{{"prompt":{row.pop("prompt")},"samples":[{shown}],'
+            f'"reason":{json.dumps(row.pop("reason"), ensure_ascii=False)},"wanted":{row.pop("wanted")}}}'
+        )
 
 
 def _sample_texts(connection: Connection, ids: set[str]) -> dict[str, str]:

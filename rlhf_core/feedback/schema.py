@@ -1,10 +1,14 @@
-"""The tables of the feedback store. Rows are only ever added; nothing is updated or deleted."""
+"""The tables of the feedback store.
+
+Of what people said, rows are only ever added; nothing is updated or deleted. The tables of the queue (`posted`,
+`assignments`, `people`) say how the asking stands, and change.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint
 
-VERSION = "0001"
+VERSION = "0002"
 """The newest migration in `migrations/versions`; a store of this version is opened without looking at them."""
 
 # Bytewise order, as in SQLite and in Python: a snapshot's digest depends on it.
@@ -86,4 +90,54 @@ question_sets = Table(
     metadata,
     Column("set_id", _text, primary_key=True),
     Column("question_id", _text, primary_key=True),
+)
+
+forms = Table(
+    "forms",
+    metadata,
+    Column("id", _text, primary_key=True),
+    Column("content", _text, nullable=False),
+)
+
+posted = Table(
+    "posted",
+    metadata,
+    Column("seq", _sequence, primary_key=True, autoincrement=True),  # the order in which questions are asked
+    Column("form_id", _text, nullable=False),
+    Column("question_id", _text, nullable=False),
+    Column("campaign", _text, nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("role", _text, nullable=False),  # asked, gold or repeat
+    Column("about", _text, nullable=False),  # gold: the known answer as JSON; repeat: the question repeated
+    Column("audience", _text),  # null: anybody
+    Column("wanted", Integer, nullable=False),
+    Column("open", Integer, nullable=False),  # 1 until enough annotators have answered
+    Column("posted_at", _text, nullable=False),
+    UniqueConstraint("form_id", "question_id", name="posted_once"),
+    Index("posted_open", "open", "role", "seq"),
+    Index("posted_by_question", "question_id"),
+    sqlite_autoincrement=True,
+)
+
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("form_id", _text, primary_key=True),
+    Column("question_id", _text, primary_key=True),
+    Column("annotator", _text, primary_key=True),
+    Column("leased_at", _text, nullable=False),
+    Column("expires_at", _text, nullable=False),
+    Column("draft", _text),  # JSON: what the annotator has begun to write
+    Column("answered_at", _text),  # null: not yet
+    Index("assignments_by_annotator", "annotator", "answered_at"),
+)
+
+people = Table(
+    "people",
+    metadata,
+    Column("name", _text, primary_key=True),
+    Column("role", _text, nullable=False),  # annotator or lead
+    Column("token_digest", _text, nullable=False, unique=True),  # SHA-256; the token itself is stored nowhere
+    Column("paused", Integer, nullable=False),
+    Column("created_at", _text, nullable=False),
 )

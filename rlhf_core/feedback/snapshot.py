@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rlhf_core.errors import StoreError
 from rlhf_core.feedback.rows import ANSWERS_FILE, arrow_schema
+from rlhf_core.files import replaced
 
 SUMMARY_FILE = "snapshot.json"
 
@@ -55,20 +54,14 @@ def write_snapshot(folder: Path, parts: Iterable[list[dict[str, Any]]], watermar
     schema = arrow_schema()
     digest = hashlib.sha256()
     counters: dict[str, Counter[str]] = {"kind": Counter(), "annotator": Counter(), "split": Counter()}
-    draft = folder / f".{ANSWERS_FILE}.{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            with pa.ipc.new_stream(file, schema) as writer:
-                for rows in parts:
-                    for row in rows:
-                        digest.update(f"{row['feedback_id']} {row['split']}\n".encode())
-                    for name, counter in counters.items():
-                        counter.update(row[name] for row in rows)
-                    writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(folder / ANSWERS_FILE)
+        with replaced(folder / ANSWERS_FILE) as draft, pa.ipc.new_stream(draft, schema) as writer:
+            for rows in parts:
+                for row in rows:
+                    digest.update(f"{row['feedback_id']} {row['split']}\n".encode())
+                for name, counter in counters.items():
+                    counter.update(row[name] for row in rows)
+                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
         snapshot = Snapshot(
             folder=folder,
             digest=digest.hexdigest(),
@@ -85,9 +78,6 @@ def write_snapshot(folder: Path, parts: Iterable[list[dict[str, Any]]], watermar
             where=str(folder),
             remedy="Free some space or name another folder; the feedback itself is safe.",
         ) from error
-    finally:
-        with suppress(OSError):
-            draft.unlink()
     return snapshot
 
 

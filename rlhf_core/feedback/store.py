@@ -7,22 +7,22 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Table, func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, func, select
 
 from rlhf_core.errors import StoreError
 from rlhf_core.feedback import query
 from rlhf_core.feedback.database import Database
-from rlhf_core.feedback.intake import Intake, intake, sortable, subject
+from rlhf_core.feedback.inserts import insert_intake, insert_new
+from rlhf_core.feedback.intake import intake, subject
 from rlhf_core.feedback.rows import known_answer, known_question
-from rlhf_core.feedback.schema import feedback, marks, prompts, question_sets, questions, samples, withdrawals
+from rlhf_core.feedback.schema import feedback, marks, question_sets
 from rlhf_core.feedback.snapshot import Snapshot, write_snapshot
+from rlhf_core.feedback.withdrawing import withdraw
 from rlhf_core.records import Answer, feedback_from
 
 BATCH = 10_000
@@ -78,6 +78,11 @@ class FeedbackStore:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
 
+    @property
+    def database(self) -> Database:
+        """The database below, for the queue of people's questions, which shares it."""
+        return self._database
+
     @classmethod
     def open(cls, url: str) -> Self:
         """The store at `url`."""
@@ -103,7 +108,7 @@ class FeedbackStore:
         while batch := list(islice(remaining, BATCH)):
             rows = intake(batch, campaign, round)
             with self._database.write() as connection:
-                inserted += self._insert(connection, rows)
+                inserted += insert_intake(connection, rows)
             total += len(batch)
         return Added(inserted, total - inserted)
 
@@ -126,31 +131,30 @@ class FeedbackStore:
                 answer = Answer(question=stored.answer.question, feedback=new)
             except ValidationError as error:
                 raise StoreError(f"the answer cannot be revised like this: {error}", where=feedback_id) from error
-            self._insert(connection, intake([answer], stored.campaign, stored.round))
+            insert_intake(connection, intake([answer], stored.campaign, stored.round))
         return new.id
 
-    def withdraw(self, *, annotator: str | None = None, feedback_id: str | None = None, reason: str = "") -> int:
-        """Let all answers of an annotator, or one answer with its revisions, count no longer; returns how many counted.
+    def withdraw(
+        self,
+        *,
+        annotator: str | None = None,
+        question_id: str | None = None,
+        feedback_id: str | None = None,
+        reason: str = "",
+    ) -> int:
+        """Let all answers of an annotator (to one question), or one answer with its revisions, count no longer.
 
-        They stay stored. The same answers arriving again stay withdrawn; what is answered or revised later counts.
+        Returns how many counted. They stay stored. The same answers arriving again stay withdrawn; what is answered or
+        revised later counts. Where people were asked, the questions are open to be answered again.
         """
-        if (annotator is None) == (feedback_id is None):
-            raise ValueError("withdraw() takes either an annotator or a feedback_id")
+        if (annotator is None) == (feedback_id is None) or (question_id is not None and annotator is None):
+            raise ValueError("withdraw() takes either an annotator (and a question_id) or a feedback_id")
         with self._database.write() as connection:
-            tombstone: dict[str, Any] = {"annotator": annotator}
-            if feedback_id is not None:
-                old = self._stored(connection, feedback_id).answer.feedback
-                tombstone = {"annotator": old.annotator, "question_id": old.question_id, "subject": subject(old)}
-            affected = connection.execute(
-                select(func.count())
-                .select_from(feedback)
-                .where(query.current(), *(feedback.c[name] == value for name, value in tombstone.items()))
-            ).scalar_one()
-            if affected:
-                upto = query.watermark(connection)
-                now = sortable(datetime.now(UTC))
-                connection.execute(withdrawals.insert().values(**tombstone, upto=upto, reason=reason, created_at=now))
-        return affected
+            if feedback_id is None:
+                return withdraw(connection, reason, annotator=annotator, question_id=question_id)
+            old = self._stored(connection, feedback_id).answer.feedback
+            about = {"annotator": old.annotator, "question_id": old.question_id, "subject": subject(old)}
+            return withdraw(connection, reason, **about)
 
     def watermark(self) -> int:
         """The highest place in the order of acceptance so far; 0 in an empty store."""
@@ -161,7 +165,7 @@ class FeedbackStore:
         """The watermark recorded under `key`; the first call records the current one, all later calls return it."""
         with self._database.write() as connection:
             row = {"key": key, "watermark": query.watermark(connection)}
-            self._insert_new(connection, marks, [row])
+            insert_new(connection, marks, [row])
             return int(connection.execute(select(marks.c.watermark).where(marks.c.key == key)).scalar_one())
 
     def register_questions(self, set_id: str, question_ids: Iterable[str]) -> None:
@@ -170,7 +174,7 @@ class FeedbackStore:
         while batch := list(islice(remaining, BATCH)):
             rows = [{"set_id": set_id, "question_id": question_id} for question_id in batch]
             with self._database.write() as connection:
-                self._insert_new(connection, question_sets, rows)
+                insert_new(connection, question_sets, rows)
 
     def snapshot(
         self,
@@ -230,27 +234,6 @@ class FeedbackStore:
                 counts.sources[source] += number
                 counts.rounds[round_number] += number
         return counts
-
-    def _insert(self, connection: Connection, rows: Intake) -> int:
-        self._insert_new(connection, prompts, list(rows.prompts.values()))
-        self._insert_new(connection, samples, list(rows.samples.values()))
-        self._insert_new(connection, questions, list(rows.questions.values()))
-        return self._insert_new(connection, feedback, list(rows.feedback.values()))
-
-    def _insert_new(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
-        """Insert the rows whose key is not there yet; their number."""
-        if not rows:
-            return 0
-        insert = sqlite.insert if self._database.sqlite else postgresql.insert
-        statement = (
-            insert(table).on_conflict_do_nothing().compile(dialect=connection.dialect, column_keys=list(rows[0]))
-        )
-        parameters: Any = rows
-        if statement.positiontup is not None:
-            parameters = list(map(itemgetter(*statement.positiontup), rows))
-        # Straight to the driver: SQLAlchemy's own handling of the parameters costs more than SQLite's insert.
-        result = connection.exec_driver_sql(str(statement), parameters, execution_options={"preserve_rowcount": True})
-        return result.rowcount
 
     def _stored(self, connection: Connection, feedback_id: str) -> Stored:
         row = connection.execute(

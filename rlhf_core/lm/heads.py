@@ -21,29 +21,30 @@ HEAD_FILE = "head.safetensors"
 class ScalarHead(torch.nn.Module):
     """The decoder of a causal language model (without its token head) and a linear map to one number.
 
+    With `outputs` there are so many numbers, one a criterion or a bin; `head` gives them all, `forward` takes one.
     Padding may stand on either side: positions are counted over the real tokens.
     """
 
-    def __init__(self, backbone: Any, *, dropout: float = 0.0) -> None:
+    def __init__(self, backbone: Any, *, dropout: float = 0.0, outputs: int = 1) -> None:
         super().__init__()
         self.backbone = backbone
         self.dropout = torch.nn.Dropout(dropout)
         width = backbone.config.get_text_config().hidden_size
         parameter = next(backbone.parameters())
-        self.head = torch.nn.Linear(width, 1, device=parameter.device)
+        self.head = torch.nn.Linear(width, outputs, device=parameter.device)
         # From zero the first scores are all equal: no arbitrary preference to unlearn, and nothing random to seed.
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
 
     @classmethod
-    def from_language_model(cls, lm: LanguageModel, *, dropout: float = 0.0) -> Self:
+    def from_language_model(cls, lm: LanguageModel, *, dropout: float = 0.0, outputs: int = 1) -> Self:
         """A head on a copy of the language model's decoder (adapters merged in); `lm` stays as it is."""
         model = copy.deepcopy(lm.model)
         if hasattr(model, "merge_and_unload"):
             model = model.merge_and_unload()
         backbone = model.get_decoder()
         backbone.requires_grad_(True)
-        return cls(backbone, dropout=dropout)
+        return cls(backbone, dropout=dropout, outputs=outputs)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Values float32 [B, L] at every position of `ids` [B, L]; those outside `mask` [B, L] mean nothing."""
@@ -79,6 +80,7 @@ class ScalarHead(torch.nn.Module):
         if not (folder / HEAD_FILE).is_file():
             raise DataError(f"no saved scalar model in {folder}", remedy=f"The folder must hold {HEAD_FILE}.")
         backbone = AutoModel.from_pretrained(folder, dtype="auto", trust_remote_code=trust_remote_code)
-        loaded = cls(backbone.to(device), dropout=dropout)
-        loaded.head.load_state_dict(load_file(folder / HEAD_FILE))
+        head = load_file(folder / HEAD_FILE)
+        loaded = cls(backbone.to(device), dropout=dropout, outputs=len(head["bias"]))
+        loaded.head.load_state_dict(head)
         return loaded.eval()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from rlhf_core.lm.lora import Lora
+    from rlhf_core.lm.rollout import Rollouts
     from rlhf_core.records import Prompt
 
 DESCRIPTION = "language_model.json"
@@ -155,6 +156,15 @@ class LanguageModel:
     def answer_tokens(self, texts: Sequence[str], prompts: Sequence[Prompt]) -> list[list[int]]:
         """The tokens a policy would sample to say `texts[i]` to `prompts[i]`: EOS last, at most `max_new_tokens`."""
         return [tokens[: self.max_new_tokens] for tokens in self.format.answer_tokens(texts, prompts)]
+
+    def rollout(self, prompts: Sequence[Prompt], *, seeds: Sequence[int], **sampling: Any) -> Rollouts:
+        """One sampled answer to each prompt, from its own random stream; `sampling` are options of `lm.rollout`."""
+        from rlhf_core.lm.rollout import rollout
+
+        ids, mask = self.encode(prompts)
+        limits = {"max_new_tokens": self.max_new_tokens, "eos_id": self.eos_id, "pad_id": self.pad_id}
+        with self.autocast():
+            return rollout(self.model, ids, mask, seeds=seeds, **limits, **sampling)
 
     def decode(self, tokens: Any) -> list[str]:
         """The text of each answer in `tokens` (a tensor [B, T] or token lists): no special tokens, stripped."""

@@ -3,7 +3,7 @@
 from rlhf_core.plugins.annotator import Annotator, DeferredAnnotator
 from rlhf_core.plugins.base import ANY, CONTROL, TEXT, Plugin, PluginConfig, Saved, Use
 from rlhf_core.plugins.data_source import DataSource
-from rlhf_core.plugins.evaluator import EvaluateJob, Evaluation, Evaluator
+from rlhf_core.plugins.evaluator import EvaluateJob, Evaluation, Evaluator, PastRound
 from rlhf_core.plugins.gate import Decision, Gate
 from rlhf_core.plugins.optimizer import OptimizeJob, Optimizer
 from rlhf_core.plugins.policy import LanguageModelPolicy, Policy
@@ -22,6 +22,6 @@ CONTRACTS: dict[str, type[Plugin]] = {
 __all__ = [
     "ANY", "CONTRACTS", "CONTROL", "TEXT",
     "Annotator", "Candidate", "DataSource", "Decision", "DeferredAnnotator", "EvaluateJob", "Evaluation", "Evaluator",
-    "FitJob", "Gate", "LanguageModelPolicy", "OptimizeJob", "Optimizer", "Plugin", "PluginConfig", "Policy",
+    "FitJob", "Gate", "LanguageModelPolicy", "OptimizeJob", "Optimizer", "PastRound", "Plugin", "PluginConfig", "Policy",
     "RewardModel", "Saved", "Scores", "Selector", "Use", "WarmStart",
 ]  # fmt: skip

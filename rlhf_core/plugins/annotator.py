@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
@@ -38,6 +39,14 @@ class DeferredAnnotator(Annotator):
     def collect(self, questions: Sequence[Question]) -> Iterator[Feedback]:
         """The answers that exist by now."""
         raise NotImplementedError
+
+    def missing(self, questions: Sequence[Question], given: Sequence[Feedback]) -> int:
+        """How many answers the loop still waits for, with `given` there; by default all that are wanted.
+
+        Several pieces of feedback by one annotator on one question are one answer, and so is a skip.
+        """
+        answered = Counter(question_id for question_id, _ in {(each.question_id, each.annotator) for each in given})
+        return sum(max(0, question.wanted - answered[question.id]) for question in questions)
 
     def annotate(self, questions: Sequence[Question]) -> Iterator[Feedback]:
         """Post, then collect what is there."""

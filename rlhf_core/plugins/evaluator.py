@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import JsonValue
 
+from rlhf_core.errors import RlhfError
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins.base import Plugin
 from rlhf_core.plugins.policy import Policy
 from rlhf_core.plugins.reward_model import RewardModel
 from rlhf_core.records import Prompt, Sample
+
+
+@dataclass(frozen=True)
+class PastRound:
+    """A finished round, for evaluators that look back."""
+
+    round: int
+    """0 is the warm start."""
+    samples: Sequence[Sequence[Sample]]
+    """Its policy's samples on the same prompts."""
+    metrics: Mapping[str, Metric]
+    """What was measured of it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,8 @@ class EvaluateJob:
     """The proxy: what the challenger was optimised on. None before the first round."""
     gold: RewardModel | None
     """The held-back judge that training never sees, where the pipeline names one."""
+    past: Sequence[PastRound] = ()
+    """All finished rounds, oldest first; for evaluators with `looks_back` only."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,8 @@ class Evaluator(Plugin):
     """Measures a policy on held-out prompts."""
 
     kind: ClassVar[str] = "evaluators"
+    looks_back: ClassVar[bool] = False
+    """Whether it needs `EvaluateJob.past`. One that does not is not measured again when the past changes."""
 
     @classmethod
     def produces(cls, config: Any) -> frozenset[str]:
@@ -58,3 +76,13 @@ class Evaluator(Plugin):
     def evaluate(self, job: EvaluateJob) -> Evaluation:
         """Metrics with confidence intervals; tables for the report."""
         raise NotImplementedError
+
+    def score_predictions(self, predictions: Path) -> Evaluation:
+        """The same metrics of predictions that another program made (`rlhf evaluate`).
+
+        Raises RlhfError where the evaluator only measures policies, and DataError for a file that it cannot read.
+        """
+        raise RlhfError(
+            f"`{type(self).__name__}` measures policies only, not files of predictions",
+            remedy="`rlhf evaluate --help` names the evaluators that read files.",
+        )

@@ -39,3 +39,5 @@ class LanguageModelPolicy(Policy):
     modality: ClassVar[frozenset[Modality]] = TEXT
     lm: LanguageModel
     """Model, tokenizer and prompt format."""
+    temperature: float = 1.0
+    """What logits are divided by in sampling, and so in every log-probability of its answers."""

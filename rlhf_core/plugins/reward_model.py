@@ -26,6 +26,9 @@ class Scores:
     """n standard deviations, from models that know how unsure they are."""
     criteria: dict[str, list[float]] = field(default_factory=dict)
     """n scores for each named criterion or principle, from models that have several."""
+    members: list[list[float]] = field(default_factory=list)
+    """n scores of each member, from ensembles: `spread` is their standard deviation, but whether two samples differ
+    beyond doubt only the members' own differences say."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,35 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple, Self
+
 import torch
 from torch import Tensor
+
+
+class Moments(NamedTuple):
+    """Count, mean and sum of squared deviations of all numbers seen so far."""
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    def after(self, values: Tensor) -> Self:
+        """With a batch [B] of further numbers, as if all had come at once (Chan et al. 1983)."""
+        seen, batch = self.count, values.double()
+        total = seen + len(batch)
+        difference = float(batch.mean()) - self.mean
+        squares = float(((batch - batch.mean()) ** 2).sum())
+        return self._replace(
+            count=total,
+            mean=self.mean + difference * len(batch) / total,
+            squares=self.squares + squares + difference**2 * seen * len(batch) / total,
+        )
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation."""
+        return float((self.squares / max(self.count, 1)) ** 0.5)
 
 
 def standardise(scores: Tensor, mean: float, std: float, *, clip: float | None = None) -> Tensor:
@@ -22,6 +49,17 @@ def penalise_unfinished(scores: Tensor, finished: Tensor, penalty: float) -> Ten
     The "EOS trick" of Huang et al. 2024: without it the policy learns to run on wherever the reward model likes length.
     """
     return torch.where(finished, scores, scores - penalty)
+
+
+def length_excess(lengths: Tensor, *, limit: int, margin: int) -> Tensor:
+    """How far answers of `lengths` [B] tokens reach into the last `margin` tokens before `limit`: 0 to 1, [B].
+
+    Soft overlong punishment takes it, times a weight, from the score (Yu et al. 2025, eq. 13): answers learn to come
+    to an end before they are cut. A margin of 0 is all zeros.
+    """
+    if margin == 0:
+        return torch.zeros_like(lengths, dtype=torch.float32)
+    return ((lengths - (limit - margin)) / margin).clamp(0.0, 1.0)
 
 
 def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, *, coefficient: float) -> Tensor:

@@ -30,6 +30,7 @@ class Subject:
         self.plugin = plugin
         self.options = options
         self._policy = policy
+        self._folder = tempfile.TemporaryDirectory(prefix="rlhf-conformance-")
 
     @cached_property
     def modality(self) -> Modality:
@@ -37,8 +38,10 @@ class Subject:
         return "text" if "text" in self.plugin.modality else "control"
 
     def make(self, seed: int = 7) -> Any:
-        """A fresh instance."""
-        return self.plugin(self.plugin.Config.model_validate(self.options), run=Run(seed))
+        """A fresh instance. Its run has a feedback store of its own, for annotators who wait for people."""
+        run = Run(seed)
+        run.store_url = f"sqlite:///{self._folder.name}/feedback.db"
+        return self.plugin(self.plugin.Config.model_validate(self.options), run=run)
 
     def policy(self, trains: type[Policy]) -> Policy:
         """A fresh policy that a trainer of `trains` can train. Raises Skipped where there is none."""

@@ -9,11 +9,12 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rlhf_core.errors import WorkspaceError
+from rlhf_core.files import replaced
 
 SERVER_PATIENCE = 10.0
 """Seconds an MLflow server has for its first answer."""
@@ -152,26 +153,18 @@ def _create_sqlite(path: Path) -> None:
     import sqlalchemy as sa
     from mlflow.store.db import utils
 
-    draft = path.with_name(f".{path.name}.draft")
-    draft.unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(f"sqlite:///{draft}")
+    with replaced(path) as draft:
+        engine = sa.create_engine(f"sqlite:///{draft}")
 
-    @sa.event.listens_for(engine, "connect")
-    def _unsafe_but_quick(connection: Any, _: Any) -> None:
-        connection.execute("PRAGMA synchronous=OFF")
-        connection.execute("PRAGMA journal_mode=MEMORY")
+        @sa.event.listens_for(engine, "connect")
+        def _unsafe_but_quick(connection: Any, _: Any) -> None:
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute("PRAGMA journal_mode=MEMORY")
 
-    try:
-        utils._initialize_tables(engine)
-        with engine.connect() as connection:
-            # Readers (the UI) and the one writer then do not wait for each other.
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-        engine.dispose()
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        engine.dispose()
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
+        try:
+            utils._initialize_tables(engine)
+            with engine.connect() as connection:
+                # Readers (the UI) and the one writer then do not wait for each other.
+                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        finally:
+            engine.dispose()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rlhf_core.tracking.registry import ModelVersion
     from rlhf_core.tracking.tracker import Tracker
 
-Status = Literal["FINISHED", "FAILED", "KILLED"]
+Status = Literal["FINISHED", "FAILED", "KILLED", "SCHEDULED"]
 FLUSH_AFTER_SECONDS = 2.0
 FLUSH_AFTER_POINTS = 500
 METRICS_A_BATCH = 1000

@@ -16,16 +16,18 @@ from rlhf_flows.cli import cli
 PIPELINE = """\
 pipeline: acme
 data:
-  - {use: newsroom, prompts: 40}
-policy: {use: causal_lm}
+  - {use: newsroom, prompts: 80}
+policy: {use: causal_lm, max_prompt_tokens: 64, max_new_tokens: 12, starter: {layers: 1, width: 32, heads: 2}}
 ask:
-  questions: 20
+  questions: 30
+  samples: 2
   annotators:
     - use: shouting
       tolerance: 0.01
 reward: {use: quiet}
 gold: {use: principles}
-optimize: {use: ppo}
+optimize: {use: ppo, steps: 2, batch: 16}
+test: {prompts: 8}
 evaluate:
   - {use: win_rate, judge: gold}
 gate: {use: better}
@@ -135,14 +137,14 @@ def test_a_pipeline_with_them_fits(check):
 def test_their_options_are_checked_like_ours(check):
     result = check(("tolerance", "tolerence"))
     assert result.exit_code == 2
-    assert result.stderr == "acme.yaml:9  ask.annotators.0.tolerence: unknown field; did you mean `tolerance`?\n"
+    assert result.stderr == "acme.yaml:10  ask.annotators.0.tolerence: unknown field; did you mean `tolerance`?\n"
 
 
 def test_a_wreck_is_an_error_only_where_it_is_used(check):
     result = check(("use: shouting\n      tolerance: 0.01", "use: wrecked"))
     assert result.exit_code == 2
     assert result.stderr.startswith(
-        "acme.yaml:8  ask.annotators.0.use: plugin `wrecked` of rlhf-wreck 0.0.9 is broken: "
+        "acme.yaml:9  ask.annotators.0.use: plugin `wrecked` of rlhf-wreck 0.0.9 is broken: "
         "importing wreck:Wrecked raised RuntimeError: no licence key"
     )
     assert "rlhf-wreck" in result.stderr.splitlines()[1]
@@ -203,6 +205,32 @@ def test_the_fixture_of_the_conformance_kit_is_there_for_them(site, tmp_path):
     assert result.returncode == 0, result.stdout
 
 
+def test_a_campaign_learns_from_them(site, tmp_path):
+    """In a process of its own, beside the wreck and the rival, which nobody asked for."""
+    (tmp_path / "acme.yaml").write_text(PIPELINE)
+    summary = campaign(sys.executable, tmp_path, PYTHONPATH=str(site))
+    metrics = summary["rounds"][1]["metrics"]
+    assert {"gold_score", "win_rate_vs_champion"} <= set(metrics)
+    assert metrics["reward_accuracy"]["n"] > 0
+    (weight,) = (tmp_path / ".rlhf" / "artifacts" / "reward").glob("*/reward/weight.txt")
+    assert float(weight.read_text()) < 0, "fewer capitals were preferred, so capitals cost"
+
+
+def campaign(python, folder, **environment):
+    """`rlhf run acme.yaml` in `folder`; what it printed."""
+    code = "from rlhf_flows.cli import main; main()"
+    result = subprocess.run(
+        [python, "-c", code, "run", "acme.yaml", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**os.environ, **environment},
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
 @pytest.mark.slow
 def test_installed_by_pip_into_a_fresh_environment(tmp_path):
     """The same with a real environment and a real installation."""
@@ -240,3 +268,4 @@ def test_installed_by_pip_into_a_fresh_environment(tmp_path):
     result = rlhf("check", "acme.yaml")
     assert result.returncode == 0, result.stderr
     assert rlhf("plugins", "check", "quiet").returncode == 0
+    assert "gold_score" in campaign(python, tmp_path)["rounds"][1]["metrics"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from rlhf_flows.cli.group import LazyGroup
 
 COMMANDS = {
@@ -11,8 +13,12 @@ COMMANDS = {
     "resume": ("rlhf_flows.cli.run:resume", "Go on with the run that was started last."),
     "collect": ("rlhf_flows.cli.run:collect", "Ask for feedback on the current champion, once."),
     "retrain": ("rlhf_flows.cli.run:retrain", "Learn from the feedback there is, once."),
+    "annotate": ("rlhf_flows.cli.annotate:annotate", "Serve the pages where people answer."),
+    "invite": ("rlhf_flows.cli.annotate:invite", "A link for an annotator."),
     "compare": ("rlhf_flows.cli.look:compare", "The rounds of a campaign side by side."),
     "lineage": ("rlhf_flows.cli.look:lineage", "From a model to the labels behind it."),
+    "evaluate": ("rlhf_flows.cli.evaluate:evaluate", "Score a file of predictions with an evaluator."),
+    "promote": ("rlhf_flows.cli.promote:promote", "Make another version the champion: roll back, or forward."),
     "ui": ("rlhf_flows.cli.look:ui", "Start the MLflow and Prefect user interfaces."),
     "withdraw": ("rlhf_flows.cli.feedback:withdraw", "Leave answers out of what is learnt."),
     "revise": ("rlhf_flows.cli.feedback:revise", "Correct one answer."),
@@ -33,4 +39,8 @@ cli = LazyGroup(
 
 def main() -> None:
     """Entry point of the `rlhf` command."""
+    # GNU OpenMP, which torch computes with, lets a thread that waits for another spin for milliseconds. Where anything
+    # else runs on the machine (a browser), that makes two threads slower than one. Read when torch is loaded.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     cli()

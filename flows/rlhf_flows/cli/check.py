@@ -41,10 +41,10 @@ def check(pipeline: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     elif problems:
         click.echo("\n".join(map(str, problems)), err=True)
     elif loaded:
-        from rlhf_flows.cli.output import wide_display
+        from rlhf_flows.display import Display
 
         rounds = loaded.pipeline.rounds
         click.echo(f"ok  {loaded.pipeline.pipeline} · {rounds} round{'s' * (rounds > 1)} · every part fits")
         rows = [[part["place"], part["plugin"], f"{part['distribution']} {part['version']}"] for part in parts]
-        wide_display().table(["part", "plugin", "from"], rows)
+        Display().table(["part", "plugin", "from"], rows)
     sys.exit(2 if problems else 0)

@@ -83,7 +83,7 @@ class LazyGroup(click.Group):
             if not isinstance(error, RlhfError) or os.environ.get(DEBUG_VARIABLE):
                 raise
             click.echo(str(error), err=True)
-            sys.exit(2)
+            sys.exit(error.exit_code)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -70,9 +70,9 @@ def list_(kind: str | None, probe: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"plugins": rows}))
         return
-    from rlhf_flows.cli.output import wide_display
+    from rlhf_flows.display import Display
 
-    wide_display().table(
+    Display().table(
         ["kind", "name", "distribution", "version", "status"],
         [[row["kind"], row["name"], row["distribution"], row["version"], _status(row)] for row in rows],
     )

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rlhf_core.errors import DataError, RlhfError, StoreError
+from rlhf_core.errors import DataError, StoreError, Waiting
 from rlhf_core.feedback.aggregate import agreement
 from rlhf_core.feedback.dataset import FeedbackSet
 from rlhf_core.feedback.store import FeedbackStore
@@ -17,16 +17,6 @@ from rlhf_core.records import Answer, Feedback, Prompt, Question, Sample, conten
 from rlhf_flows.stage import Outcome, StageContext
 from rlhf_flows.steps.artifacts_io import load_policy, load_proxy, prompts_of, read_questions, write_records
 from rlhf_flows.steps.policy import sample_with_progress
-
-
-class Waiting(RlhfError):
-    """People have questions to answer; the campaign goes on when they have."""
-
-    def __init__(self, missing: int, annotator: str) -> None:
-        super().__init__(
-            f"waiting for {missing} answers from `{annotator}`.",
-            remedy="When they are given, the same command goes on from here.",
-        )
 
 
 def select_questions(context: StageContext) -> Outcome:
@@ -104,7 +94,7 @@ class AskAnnotator:
         with FeedbackStore.open(context.workspace.store_url) as store:
             store.add(given, campaign=context.pipeline.pipeline, round=context.stage.round)
         if isinstance(annotator, DeferredAnnotator):
-            missing = sum(question.wanted for question in asked) - len(given)
+            missing = annotator.missing(asked, [answer.feedback for answer in given])
             if missing > 0:
                 raise Waiting(missing, self.use.use)
         ids = sorted(answer.feedback.id for answer in given)

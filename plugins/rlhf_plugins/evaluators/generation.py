@@ -12,6 +12,7 @@ from rlhf_core.errors import DataError
 from rlhf_core.metrics import Metric, bootstrap
 from rlhf_core.plugins import TEXT, EvaluateJob, Evaluation, Evaluator, LanguageModelPolicy, PluginConfig
 from rlhf_core.records import Modality, Prompt, Sample
+from rlhf_plugins.evaluators._likelihood import continuation_scores
 
 if TYPE_CHECKING:
     from rlhf_core.lm.model import LanguageModel
@@ -85,31 +86,8 @@ def answer_scores(
     lm: LanguageModel, prompts: Sequence[Prompt], samples: Sequence[Sample], temperature: float, batch_size: int
 ) -> list[tuple[float, float]]:
     """For each sample, the sums over its tokens of their log-probabilities and of the entropies they came from."""
-    import torch
-
-    from rlhf_core.lm.logprobs import sequence_logprobs
-
     asked = lm.format.prompt_tokens(prompts)
-    scores: list[tuple[float, float]] = [(0.0, 0.0)] * len(samples)
-    order = sorted(range(len(samples)), key=lambda i: (len(samples[i].tokens), len(asked[i])))
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
-        width = max(len(asked[i]) for i in places)
-        length = max(len(samples[i].tokens) for i in places)
-        ids = torch.full((len(places), width + length), lm.pad_id)
-        mask = torch.zeros_like(ids)
-        for row, i in enumerate(places):
-            both = torch.tensor([*asked[i], *samples[i].tokens])
-            begin = width - len(asked[i])
-            ids[row, begin : begin + len(both)] = both
-            mask[row, begin : begin + len(both)] = 1
-        with torch.inference_mode(), lm.autocast():
-            logprobs, entropy = sequence_logprobs(lm.model, ids.to(lm.device), mask.to(lm.device), width, temperature)
-        spoken = mask[:, width:].to(lm.device)
-        sums = zip((logprobs * spoken).sum(1).tolist(), (entropy * spoken).sum(1).tolist(), strict=True)
-        for i, pair in zip(places, sums, strict=True):
-            scores[i] = pair
-    return scores
+    return continuation_scores(lm, asked, [sample.tokens for sample in samples], temperature, batch_size)
 
 
 def distinct(rows: Sequence[Sequence[int]], n: int) -> float:

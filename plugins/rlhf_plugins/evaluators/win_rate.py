@@ -18,7 +18,12 @@ Judged = list[list[float]]
 
 
 class WinRate(Evaluator):
-    """Wins, scores and samples side by side, by a judge that training never saw."""
+    """Wins, scores and samples side by side, by a judge that training never saw.
+
+    `win_rate_vs_...` compares sample with sample: how often somebody who sees one answer of each takes ours.
+    `preferred_vs_...` compares prompt by prompt the mean scores of all samples: a policy that answers a little better
+    most of the time, and much worse now and then, wins the first and loses the second.
+    """
 
     class Config(PluginConfig):
         """Who judges, and how much of it the report shows."""
@@ -36,7 +41,8 @@ class WinRate(Evaluator):
         Where one of them is missing (before the first round there is no reward model, and the warm start is itself
         evaluated as the challenger), what compares with it is left out.
         """
-        names = {"win_rate_vs_champion", "win_rate_vs_warm_start", "preferred_vs_warm_start", "proxy_score"}
+        names = {f"{what}_vs_{whom}" for what in ("win_rate", "preferred") for whom in ("champion", "warm_start")}
+        names.add("proxy_score")
         if config.judge == "gold":
             names |= {"gold_score", "gold_score_warm_start", "reward_gold_agreement"}
         return frozenset(names)
@@ -61,14 +67,14 @@ class WinRate(Evaluator):
         return Evaluation(metrics, {"samples": side_by_side(job.prompts, job.samples, judged, self.config.shown)})
 
     def _preferences(self, judged: Mapping[str, Judged]) -> dict[str, Metric]:
-        metrics = {
-            f"win_rate_vs_{other}": _share(win_rates(judged["challenger"], judged[other]), self.run.seed)
-            for other in ("champion", "warm_start")
-            if other in judged
-        }
-        if "warm_start" in judged:
-            after, before = _means(judged["challenger"]), _means(judged["warm_start"])
-            metrics["preferred_vs_warm_start"] = wilson([_beats(a, b) for a, b in zip(after, before, strict=True)])
+        metrics = {}
+        ours = judged["challenger"]
+        for other in ("champion", "warm_start"):
+            if other in judged:
+                theirs = judged[other]
+                means = zip(_means(ours), _means(theirs), strict=True)
+                metrics[f"win_rate_vs_{other}"] = _share(win_rates(ours, theirs), self.run.seed)
+                metrics[f"preferred_vs_{other}"] = wilson([_beats(a, b) for a, b in means])
         return metrics
 
     def _proxy(self, job: EvaluateJob, judged: Mapping[str, Judged]) -> dict[str, Metric]:

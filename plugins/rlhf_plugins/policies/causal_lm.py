@@ -58,11 +58,9 @@ class CausalLm(LanguageModelPolicy):
         """The model's folder, where it is one."""
         return () if config.model == STARTER else (Path(config.model),)
 
-    @property
-    def temperature(self) -> float:
-        """What logits are divided by in sampling and in every log-probability."""
-        temperature: float = self.config.temperature
-        return temperature
+    def set_up(self) -> None:
+        """Answers as the config says."""
+        self.temperature = self.config.temperature
 
     def prepare(self, prompts: Iterable[Prompt], demonstrations: Iterable[Answer]) -> None:
         """Load the model of the config, or make a starter from these texts with the run's seed."""
@@ -89,8 +87,6 @@ class CausalLm(LanguageModelPolicy):
         Prompts of similar length share a batch, so that little is computed on padding. Raises TrainingError where
         the model's probabilities are not finite.
         """
-        from rlhf_core.lm.rollout import rollout
-
         lm = self.lm
         already_cut = len(lm.format.cut)
         lengths = [len(tokens) for tokens in lm.format.prompt_tokens(prompts)]
@@ -104,18 +100,8 @@ class CausalLm(LanguageModelPolicy):
         width = max(1, self.config.batch_size // n)
         for start in range(0, len(order), width):
             places = [i for i in order[start : start + width] for _ in range(n)]
-            ids, mask = lm.encode([prompts[i] for i in places])
-            with lm.autocast():
-                rollouts = rollout(
-                    lm.model,
-                    ids,
-                    mask,
-                    max_new_tokens=lm.max_new_tokens,
-                    eos_id=lm.eos_id,
-                    pad_id=lm.pad_id,
-                    seeds=[row_seed(seed, prompts[i], k) for i in order[start : start + width] for k in range(n)],
-                    temperature=self.config.temperature,
-                )
+            seeds = [row_seed(seed, prompts[i], k) for i in order[start : start + width] for k in range(n)]
+            rollouts = lm.rollout([prompts[i] for i in places], seeds=seeds, temperature=self.temperature)
             for i, sample in zip(places, self._records([prompts[i] for i in places], rollouts), strict=True):
                 answers[i].append(sample)
             self.run.progress(min(start + width, len(order)), len(order), "prompts answered")

@@ -1,4 +1,4 @@
-"""The training loop of reward models: deterministic, and resumed to the bit from any checkpoint."""
+"""The training loop of all reward models that learn here: deterministic, and resumed to the bit from any checkpoint."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,30 +16,25 @@ from safetensors.torch import load_file, save_file
 
 from rlhf_core.errors import TrainingError
 from rlhf_core.run import Run
-from rlhf_plugins.reward_models._bradley_terry import batches_by_length, preference_loss
-from rlhf_plugins.reward_models._scoring import Row, Valuer
+from rlhf_plugins.reward_models._bradley_terry import batches_by_length
+from rlhf_plugins.reward_models._objectives import Objective
 
-Floats = NDArray[np.float64]
 CHECKPOINT_STEPS = 200
 """Steps between checkpoints within an epoch; there is one after every epoch too."""
 LOG_STEPS = 5
-Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""Of margins, what was stated, and weights, each [B]."""
 CLIP_NORM = 1.0
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises to its full height; it falls to 0 in the rest."""
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """N pairs ready for the model: prompt with two answers, stated probability that the first is better, weight."""
+class Network(Protocol):
+    """What is trained: a module that gives every answer of some rows a value."""
 
-    rows: list[Row]
-    stated: Floats
-    weight: Floats
+    scalar: torch.nn.Module
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def values(self, rows: list[Any]) -> torch.Tensor:
+        """[A] or [A, K], with gradients."""
+        ...
 
 
 @dataclass
@@ -61,8 +57,8 @@ class Fitting:
 
     def __init__(
         self,
-        valuer: Valuer,
-        train: Pairs,
+        valuer: Network,
+        train: Objective,
         run: Run,
         *,
         epochs: int,
@@ -71,14 +67,10 @@ class Fitting:
         weight_decay: float,
         patience: int,
         validate: Callable[[], float] | None,
-        loss: Loss = preference_loss,
     ) -> None:
         self.valuer, self.scalar, self.train, self.run = valuer, valuer.scalar, train, run
         self.epochs, self.batch, self.lr, self.patience, self.validate = epochs, batch, lr, patience, validate
-        self.loss = loss
         self.lengths = np.array([row.length for row in train.rows])
-        # Weights enter relative to their mean, so that the learning rate means the same for any overlap.
-        self.weight = train.weight / train.weight.mean()
         self.steps = epochs * len(self._batches(0))
         matrices = [p for p in self.scalar.parameters() if p.ndim > 1]
         others = [p for p in self.scalar.parameters() if p.ndim <= 1]
@@ -109,17 +101,12 @@ class Fitting:
 
     def _step(self, batch: NDArray[np.int64]) -> None:
         state, device = self.state, next(self.scalar.parameters()).device
-        stated, weight = (
-            torch.tensor(values[batch], dtype=torch.float32, device=device)
-            for values in (self.train.stated, self.weight)
-        )
         self.scalar.train()
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             # Dropout follows from seed and step alone, so a resumed run draws the same.
             torch.manual_seed(int(np.random.SeedSequence([self.run.seed, state.step]).generate_state(1)[0]))
             values = self.valuer.values([self.train.rows[i] for i in batch])
-            margins = values[0::2] - values[1::2]
-            loss = self.loss(margins, stated, weight)
+            loss = self.train.loss(values, batch)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.scalar.parameters(), CLIP_NORM)
@@ -135,12 +122,8 @@ class Fitting:
         state.step += 1
         self.run.progress(state.step, self.steps, f"loss {loss.item():.3f}")
         if state.step % LOG_STEPS == 0 or state.step == self.steps:
-            decided = stated != 0.5
-            right = ((margins.detach() > 0) == (stated > 0.5))[decided].float()
             figures = {"loss": loss.item(), "gradient_norm": norm.item(), "lr": self.optimizer.param_groups[0]["lr"]}
-            if self.loss is preference_loss and len(right):
-                figures["accuracy"] = right.mean().item()
-            self.run.log(figures, state.step)
+            self.run.log(figures | self.train.figures(values.detach(), batch), state.step)
 
     def _end_epoch(self) -> None:
         state = self.state
@@ -178,11 +161,6 @@ class Fitting:
         for number, parameter in enumerate(p for group in self.optimizer.param_groups for p in group["params"]):
             for name, value in self.optimizer.state[parameter].items():
                 yield f"{number}.{name}", value
-
-
-def squared_loss(values: torch.Tensor, stated: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Mean over B ratings of weight * (value - stated)^2; all are [B]."""
-    return (weight * (values - stated) ** 2).mean()
 
 
 def _schedule(step: int, steps: int) -> float:

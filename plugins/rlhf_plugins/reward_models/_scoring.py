@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 from rlhf_core.lm.heads import ScalarHead
 from rlhf_core.lm.logprobs import takes_positions
 
-MOST_ANSWERS = 8
-"""Answers in one row at most: each token attends over the whole row, so much longer rows would cost more again."""
-
 
 class Row(NamedTuple):
     """A prompt with some answers to it, as tokens."""
@@ -55,7 +52,10 @@ class Valuer:
         return self.packs
 
     def values(self, rows: Sequence[Row]) -> torch.Tensor:
-        """Value float32 at the end of every answer, one row's answers after the other's, with gradients."""
+        """Value float32 [A] at the end of every answer, one row's answers after the other's, with gradients.
+
+        [A, K] from a head with K > 1 outputs.
+        """
         with torch.autocast(self._device.type, self.compute, enabled=self.compute != torch.float32):
             hidden = self.scalar.dropout(self._hidden(rows if self.packs else _apart(rows)))
             values: torch.Tensor = self.scalar.head(hidden.to(self.scalar.head.weight.dtype)).squeeze(-1).float()
@@ -65,7 +65,8 @@ class Valuer:
     def score(self, rows: Sequence[Row], tokens: int = 8192) -> NDArray[np.float64]:
         """`values` without dropout and gradients, computed in batches of similar length of about `tokens` tokens."""
         starts = np.cumsum([0, *(len(row.answers) for row in rows)])
-        found = np.empty(starts[-1])
+        outputs = self.scalar.head.out_features
+        found = np.empty(starts[-1] if outputs == 1 else (starts[-1], outputs))
         training = self.scalar.training
         self.scalar.eval()
         order = sorted(range(len(rows)), key=lambda i: rows[i].length)
@@ -76,6 +77,16 @@ class Valuer:
             found[np.concatenate([np.arange(starts[i], starts[i + 1]) for i in batch])] = values
         self.scalar.train(training)
         return found
+
+    @torch.no_grad()
+    def prompt_states(self, rows: Sequence[Row], tokens: int = 8192) -> NDArray[np.float64]:
+        """Hidden states [N, H] at the ends of the rows' prompts, before any answer."""
+        prompts = [Row(row.prompt, [[]]) for row in rows]
+        most = max((row.length for row in prompts), default=1)
+        size = max(tokens // max(most, 1), 1)
+        self.scalar.eval()
+        states = [self._hidden(prompts[i : i + size]).double().cpu().numpy() for i in range(0, len(prompts), size)]
+        return np.concatenate(states) if states else np.empty((0, self.scalar.head.in_features))
 
     @property
     def _device(self) -> torch.device:

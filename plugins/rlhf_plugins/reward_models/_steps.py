@@ -13,6 +13,7 @@ from rlhf_core.errors import RlhfError
 from rlhf_core.records import Sample
 from rlhf_plugins.control.environments import Spaces
 from rlhf_plugins.control.network import perceptron
+from rlhf_plugins.reward_models._objectives import Pairs
 
 
 class StepRewards(torch.nn.Module):
@@ -83,6 +84,19 @@ class Row(NamedTuple):
     """Number of the other one; None where a segment is rated by itself and the other is worth nothing."""
     length: int
     """Steps of both."""
+
+
+class RatedSegments(Pairs):
+    """Segments with a rating in [0, 1] instead of a probability; the second of each row is worth nothing."""
+
+    def loss(self, values: torch.Tensor, batch: NDArray[np.int64]) -> torch.Tensor:
+        """Mean over the rows of weight * (value - rating)^2."""
+        stated, weight = (torch.tensor(each[batch]).to(values) for each in (self.stated, self.relative))
+        return (weight * (values[0::2] - values[1::2] - stated) ** 2).mean()
+
+    def figures(self, values: torch.Tensor, batch: NDArray[np.int64]) -> dict[str, float]:
+        """Nothing."""
+        return {}
 
 
 class SegmentValuer:

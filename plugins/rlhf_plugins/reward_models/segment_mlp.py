@@ -17,7 +17,7 @@ from rlhf_plugins.control.environments import Spaces, environment_of
 
 if TYPE_CHECKING:
     from rlhf_core.feedback.dataset import FeedbackSet
-    from rlhf_plugins.reward_models._fitting import Pairs
+    from rlhf_plugins.reward_models._objectives import Pairs
     from rlhf_plugins.reward_models._steps import SegmentValuer, StepRewards
 
 WEIGHTS, DESCRIPTION = "segment_mlp.safetensors", "segment_mlp.json"
@@ -73,8 +73,8 @@ class SegmentMlp(RewardModel):
         from and where the loss isn't finite.
         """
         from rlhf_core.health import log_loss
-        from rlhf_plugins.reward_models._bradley_terry import fit_temperature, preference_loss, sigmoid
-        from rlhf_plugins.reward_models._fitting import Fitting, squared_loss
+        from rlhf_plugins.reward_models._bradley_terry import fit_temperature, sigmoid
+        from rlhf_plugins.reward_models._fitting import Fitting
 
         regress = self.config.loss == "mse"
         train, held_out = self._lessons(job.train), self._lessons(job.validation)
@@ -102,11 +102,10 @@ class SegmentMlp(RewardModel):
         options = self.config.model_dump(include={"epochs", "lr", "weight_decay", "patience"})
         state = Fitting(
             valuer,
-            self._pairs(train),
+            self._objective(train),
             self.run,
             batch=self.config.batch * self.config.members,
             validate=validation_loss if enough else None,
-            loss=squared_loss if regress else preference_loss,
             **options,
         ).fit()
         if enough and not regress:
@@ -197,12 +196,12 @@ class SegmentMlp(RewardModel):
             [pair.weight for pair in pairs],
         )
 
-    def _pairs(self, lessons: Lessons) -> Pairs:
+    def _objective(self, lessons: Lessons) -> Pairs:
         """Every member's rows; of an ensemble each member counts a lesson as often as it is drawn for it."""
         import numpy as np
 
-        from rlhf_plugins.reward_models._fitting import Pairs
-        from rlhf_plugins.reward_models._steps import Row
+        from rlhf_plugins.reward_models._objectives import Pairs
+        from rlhf_plugins.reward_models._steps import RatedSegments, Row
 
         members, count = self.config.members, len(lessons.stated)
         rng = np.random.default_rng([self.run.seed, members])
@@ -216,7 +215,8 @@ class SegmentMlp(RewardModel):
                 drawn_for.append((i, times[i]))
         stated = np.array([lessons.stated[i] for i, _ in drawn_for])
         weight = np.array([lessons.weight[i] * times for i, times in drawn_for])
-        return Pairs(rows, stated, weight)
+        kind = RatedSegments if self.config.loss == "mse" else Pairs
+        return kind(rows, stated, weight)
 
     def _margins(self, valuer: SegmentValuer, lessons: Lessons) -> tuple[Any, Any, Any]:
         """The ensemble's mean of first minus second, what was stated, and the weights; each [N]."""

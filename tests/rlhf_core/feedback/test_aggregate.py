@@ -2,36 +2,9 @@ from itertools import product
 
 import pytest
 
-from rlhf_core.feedback.aggregate import agreement, nominal_alpha, pairwise_agreement, preference_labels, soft_label
+from rlhf_core.feedback.aggregate import agreement, preference_labels, soft_label, weighed_labels
+from rlhf_core.feedback.dataset import FeedbackSet
 from rlhf_core.records import Answer, Comparison, Prompt, Question, Sample
-
-
-def krippendorffs_units():
-    """The example of "Computing Krippendorff's Alpha-Reliability" (2011), section C: 4 observers, 12 units, gaps."""
-    observers = ["123321412...", "1233224125.3", ".3332342251.", "12332441251."]
-    return [[row[unit] for row in observers if row[unit] != "."] for unit in range(12)]
-
-
-def test_alpha_of_krippendorffs_example():
-    assert nominal_alpha(krippendorffs_units()) == pytest.approx(0.743, abs=5e-4)
-
-
-def test_alpha_of_krippendorffs_binary_example():
-    # Section A: two observers, ten units; o_01 = 4, n_0 = 14, n_1 = 6: alpha = 1 - 19 * 4 / (14 * 6) = 0.095.
-    a, b = "0100000000", "1110010100"
-    assert nominal_alpha(list(zip(a, b, strict=True))) == pytest.approx(1 - 19 * 4 / (14 * 6))
-
-
-def test_alpha_where_it_says_nothing():
-    assert nominal_alpha([["a"], ["b"]]) is None
-    assert nominal_alpha([["a", "a"], ["a", "a"]]) is None
-    assert nominal_alpha([["a", "a"], ["b", "b"]]) == 1.0
-
-
-def test_pairwise_agreement():
-    # aab: 1 of 3 pairs agree; bb: 1 of 1; a single label has no pair.
-    assert pairwise_agreement(["aab", "bb", "c"]) == pytest.approx(2 / 4)
-    assert pairwise_agreement(["a"]) is None
 
 
 def test_soft_label_does_not_depend_on_the_order():
@@ -50,7 +23,7 @@ def test_labels_mean_the_same_whatever_order_the_samples_were_shown_in():
         fields = {"question_id": question.id, "first": first.id, "second": second.id, "choice": choice}
         answers.append(Answer(question=question, feedback=Comparison(annotator=f"r{number}", **fields)))
     (labels,) = preference_labels(answers).values()
-    assert labels == ["lower" if a.id < b.id else "higher"] * 2
+    assert labels == dict.fromkeys(("r0", "r1"), "lower" if a.id < b.id else "higher")
 
 
 def test_agreement_of_a_panel():
@@ -67,3 +40,29 @@ def test_agreement_of_a_panel():
     # Half of the pairs agree, as by chance; alpha's small-sample correction adds a little: 1 - 7 * 4 / (2 * 4 * 4).
     assert found["krippendorff_alpha"].value == pytest.approx(1 - 7 * 4 / 32)
     assert agreement(answers[:1]) == {}
+
+
+def test_whoever_always_contradicts_the_others_counts_against_what_they_say():
+    # Two who agree with each other and one who says the contrary of them, everywhere; then one pair with two voices.
+    votes = {(f"{number:02}", "x"): [("ann", 1.0 * (number % 2)), ("ben", 1.0 * (number % 2)), ("con", 1.0 - number % 2)]
+             for number in range(40)}  # fmt: skip
+    votes["last", "x"] = [("ann", 1.0), ("con", 0.0)]
+    found = weighed_labels(votes)
+    assert found["last", "x"] > 0.99
+    assert found["00", "x"] < 0.01
+    assert weighed_labels({}) == {}
+
+
+def test_a_set_of_feedback_can_be_weighed():
+    answers = []
+    for number in range(40):
+        prompt = Prompt(text=f"p{number}")
+        samples = tuple(sorted((Sample(prompt_id=prompt.id, text=t) for t in "ab"), key=lambda sample: sample.id))
+        question = Question(prompt=prompt, samples=samples)
+        for annotator, right in (("ann", True), ("ben", True), ("con", number % 3 == 0)):
+            scores = (1, 0) if right == bool(number % 2) else (0, 1)
+            answers.append(Answer(question=question, feedback=question.compare(scores, annotator=annotator)))
+    plain, weighed = (FeedbackSet.of(answers).pairs(weigh=weigh) for weigh in (False, True))
+    assert [pair[:3] + pair[4:] for pair in plain] == [pair[:3] + pair[4:] for pair in weighed]
+    assert {round(pair.probability, 2) for pair in plain} == {0.0, 0.33, 0.67, 1.0}
+    assert all(min(pair.probability, 1 - pair.probability) < 0.05 for pair in weighed)

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf_core.rl.losses import imitation_loss, policy_loss, value_loss
+from rlhf_core.rl.losses import divergence_loss, imitation_loss, policy_loss, value_loss
 
 MASK = torch.tensor([[True, True, False]])
 
@@ -29,6 +29,44 @@ def test_clipping_stops_only_moves_further_away(ratio, advantage, moves):
     assert bool(result.clipped) is not moves
 
 
+def test_clip_higher_and_dual_clip_by_hand():
+    one = torch.ones(1, 4)
+    ratio = torch.tensor([[1.25, 1.5, 5.0, 1.1]])
+    advantages = torch.tensor([[1.0, 1.0, -1.0, -1.0]])
+    options = {"clip": 0.2, "clip_high": 0.28, "tokens": 1}
+    plain = policy_loss(ratio.log(), 0 * one, advantages, one.bool(), **options)
+    assert float(plain.loss) == pytest.approx(-(1.25 + 1.28 - 5.0 - 1.1))
+    assert plain.clipped.tolist() == [[False, True, False, False]]
+    dual = policy_loss(ratio.log(), 0 * one, advantages, one.bool(), **options, dual_clip=3.0)
+    assert float(dual.loss) == pytest.approx(-(1.25 + 1.28 - 3.0 - 1.1))
+    assert dual.clipped.tolist() == [[False, True, True, False]]
+
+
+def test_divergence_loss_by_hand():
+    logprobs, reference = torch.tensor([[0.5, 0.1, 0.9]]).log(), torch.tensor([[0.25, 0.2, 0.9]]).log()
+    half = 0.5 * (0.6931472**2 * 2)
+    assert float(divergence_loss(logprobs, reference, MASK, estimator="k2", tokens=4)) == pytest.approx(half / 4)
+    k3 = (0.5 - 1 + 0.6931472) + (2 - 1 - 0.6931472)
+    assert float(divergence_loss(logprobs, reference, MASK, estimator="k3", tokens=4)) == pytest.approx(k3 / 4)
+
+
+def test_which_divergence_the_estimators_pull_along():
+    """Averaged over the policy: k2 along KL(policy || reference), k3 along KL(reference || policy)."""
+    random = torch.Generator().manual_seed(1)
+    logits = torch.randn(6, generator=random, dtype=torch.float64, requires_grad=True)
+    q = torch.randn(6, generator=random, dtype=torch.float64).log_softmax(0)
+    p, one = logits.log_softmax(0), torch.ones(1, 1, dtype=torch.bool)
+    exact = {"k2": (p.exp() * (p - q)).sum(), "k3": (q.exp() * (q - p)).sum()}
+    for estimator, divergence in exact.items():
+        (expected,) = torch.autograd.grad(divergence, logits, retain_graph=True)
+        pulls = [
+            p[y].exp().detach() * divergence_loss(p[y].view(1, 1), q[y].view(1, 1), one, estimator=estimator, tokens=1)
+            for y in range(6)
+        ]
+        (gradient,) = torch.autograd.grad(sum(pulls), logits, retain_graph=True)
+        torch.testing.assert_close(gradient, expected)
+
+
 def test_value_loss_by_hand():
     values, old = torch.tensor([[3.0, 1.1, 9.0]]), torch.tensor([[1.0, 1.0, 0.0]])
     returns = torch.tensor([[4.0, 2.0, 0.0]])
@@ -45,10 +83,12 @@ def test_imitation_loss_is_a_weighted_mean_over_tokens():
 
 
 def losses(mask, old, targets):
-    """The three losses as functions of one [B, T] tensor; at these inputs no term sits on a kink."""
+    """The losses as functions of one [B, T] tensor; at these inputs no term sits on a kink."""
     weights = torch.linspace(0.5, 2, len(mask), dtype=torch.float64)
     return {
         "policy": lambda x: policy_loss(x, old, targets, mask, clip=0.2, tokens=7).loss,
+        "dual": lambda x: policy_loss(x, old, targets, mask, clip=0.2, clip_high=0.4, dual_clip=1.5, tokens=7).loss,
+        "divergence": lambda x: divergence_loss(x, old, mask, estimator="k3", tokens=7),
         "value": lambda x: value_loss(x, old, targets, mask, clip=0.2, tokens=7),
         "imitation": lambda x: imitation_loss(x, mask, weights, tokens=7),
     }
@@ -60,7 +100,7 @@ def inputs(seed):
     return x, old, targets, torch.arange(4) < torch.randint(1, 5, (3, 1), generator=random)
 
 
-@pytest.mark.parametrize("name", ["policy", "value", "imitation"])
+@pytest.mark.parametrize("name", ["policy", "dual", "value", "divergence", "imitation"])
 def test_gradients_equal_finite_differences(name):
     x, old, targets, mask = inputs(0)
     assert torch.autograd.gradcheck(losses(mask, old, targets)[name], x.requires_grad_(), eps=1e-7, atol=1e-5)
@@ -71,7 +111,7 @@ def test_gradients_equal_finite_differences(name):
 def test_padding_never_leaks_into_loss_or_gradient(seed, garbage):
     x, old, targets, mask = inputs(seed)
     dirty = [torch.where(mask, y, garbage) for y in (x, old, targets)]
-    for name in ("policy", "value", "imitation"):
+    for name in ("policy", "dual", "value", "divergence", "imitation"):
         clean_x, dirty_x = x.clone().requires_grad_(), dirty[0].clone().requires_grad_()
         clean = losses(mask, old, targets)[name](clean_x)
         leaky = losses(mask, dirty[1], dirty[2])[name](dirty_x)

@@ -201,9 +201,9 @@ def test_prepare_works_ahead_and_a_failure_shows_at_the_first_use(tmp_path: Path
 
 
 def test_a_half_written_draft_is_no_database(tmp_path: Path, workspace: Path) -> None:
-    (tmp_path / ".mlflow.db.draft").write_bytes((workspace / "mlflow.db").read_bytes()[:5000])
+    (tmp_path / f".mlflow.db.{os.getpid()}").write_bytes((workspace / "mlflow.db").read_bytes()[:5000])
     assert Tracker.open(tmp_path, "p").campaign("c", "campaign").run_id
-    assert not (tmp_path / ".mlflow.db.draft").exists()
+    assert not list(tmp_path.glob(".mlflow.db.*"))
 
 
 def test_a_server_that_does_not_answer_is_one_clear_error(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ppo_kit import LENGTH, PROMPTS, ShareOfVowels
+from optimizer_kit import LENGTH, PROMPTS, ShareOfVowels
 
 from rlhf_core.lm.model import LanguageModel
 from rlhf_core.lm.starter import Starter, make_starter

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from ppo_kit import PROMPTS, Recorder, ShareOfVowels
+from optimizer_kit import PROMPTS, Recorder, ShareOfVowels
 
 from rlhf_core.errors import TrainingError
 from rlhf_core.lm.lora import Lora

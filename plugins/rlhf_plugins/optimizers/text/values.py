@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from rlhf_core.lm.heads import ScalarHead
-from rlhf_plugins.optimizers._experience import Experience
-from rlhf_plugins.optimizers._trainee import read_weights, trainable, write_weights
+from rlhf_plugins.optimizers.text.experience import Experience
+from rlhf_plugins.optimizers.text.trainee import read_weights, trainable, write_weights
 
 if TYPE_CHECKING:
     from rlhf_core.lm.model import LanguageModel

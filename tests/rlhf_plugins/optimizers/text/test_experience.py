@@ -1,10 +1,12 @@
 from dataclasses import replace
 
 import torch
-from ppo_kit import PROMPTS
+from optimizer_kit import PROMPTS
 
 from rlhf_core.lm.logprobs import sequence_logprobs
-from rlhf_plugins.optimizers._experience import Shown, answers, demonstrated, opinion, turn
+from rlhf_plugins.optimizers.text.experience import answers, turn
+from rlhf_plugins.optimizers.text.grading import opinion
+from rlhf_plugins.optimizers.text.imitation import Shown, demonstrated
 
 
 def test_every_item_once_a_pass_in_a_new_order():

@@ -1,0 +1,1 @@
+"""The pages where people answer and their lead looks on: `rlhf annotate`."""

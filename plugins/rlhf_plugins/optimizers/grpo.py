@@ -1,0 +1,47 @@
+"""Group-relative policy optimisation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from rlhf_plugins.optimizers.text.optimizer import TextOptimizer
+from rlhf_plugins.optimizers.text.settings import GradientSettings
+
+if TYPE_CHECKING:
+    from rlhf_plugins.optimizers.text.course import Course
+    from rlhf_plugins.optimizers.text.learner import Learner
+
+
+class Grpo(TextOptimizer):
+    """Group-relative policy optimisation (Shao et al. 2024): answers against the mean of their group.
+
+    Dr. GRPO (Liu et al. 2025) is `scale: none, normalise: limit`; DAPO (Yu et al. 2025) is `normalise: token,
+    clip_high: 0.28, overlong_margin: ...` with `kl: {coefficient: 0}`. The group's mean holds the answer's own share, so
+    rewards count (k - 1) / k against the divergence, of k answers; rloo has no such factor.
+    """
+
+    class Config(GradientSettings):
+        """How long, how fast, how far from the reference."""
+
+        batch: int = Field(16, ge=1)
+        """Prompts a step."""
+        answers: int = Field(4, ge=2)
+        """Answers to each prompt of a step."""
+        scale: Literal["group", "batch", "none"] = "group"
+        """Whose standard deviation advantages are divided by."""
+        normalise: Literal["answer", "token", "limit"] = "answer"
+        """Over what losses are averaged: `answer` first within each answer, then over answers; `token` over all tokens;
+        `limit` sums over tokens at the constant scale of the length limit, which favours no length."""
+        divergence: Literal["k2", "k3"] = "k3"
+        """Estimator of the divergence in the loss. `k3` is GRPO's own and pulls along KL(reference || policy); `k2` along
+        KL(policy || reference), which is what `kl` in the log reports."""
+
+    def learner(self, course: Course) -> Learner:
+        """Policy gradients with the group's mean as the baseline."""
+        from rlhf_plugins.optimizers.text.credit import GroupRelative
+        from rlhf_plugins.optimizers.text.gradient import PolicyGradient
+
+        config = self.config
+        return PolicyGradient(course, GroupRelative(config.scale), normalise=config.normalise, pull=config.divergence)

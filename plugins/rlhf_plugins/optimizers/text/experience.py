@@ -1,0 +1,94 @@
+"""One batch of experience: prompts and the policy's answers as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlhf_core.plugins import LanguageModelPolicy
+from rlhf_core.records import Prompt, Sample
+
+if TYPE_CHECKING:
+    from rlhf_core.lm.model import LanguageModel
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Experience:
+    """B answers of at most T tokens; all tensors on the policy's device."""
+
+    ids: Tensor
+    """[B, L] int64: left-padded prompts, then right-padded answers; L = start + T."""
+    attention: Tensor
+    """[B, L] int64, 1 at real tokens."""
+    start: int
+    """Column of the first answer token."""
+    mask: Tensor
+    """[B, T] bool, True at the answers' own tokens, the end of sequence included."""
+    logprobs: Tensor
+    """[B, T] float32, nats, as the sampling engine computed them."""
+    finished: Tensor
+    """[B] bool, False where the answer was cut at the length limit."""
+
+    def rows(self, index: Tensor) -> Experience:
+        """The answers of `index` [b] alone, without the columns that are padding in all of them."""
+        attention = self.attention[index]
+        used = attention.any(dim=0).nonzero()
+        first, last = int(used[0]), int(used[-1]) + 1
+        width = last - self.start
+        return Experience(
+            ids=self.ids[index, first:last],
+            attention=attention[:, first:last],
+            start=self.start - first,
+            mask=self.mask[index, :width],
+            logprobs=self.logprobs[index, :width],
+            finished=self.finished[index],
+        )
+
+    def pieces(self, size: int | None, index: Tensor | None = None) -> list[Tensor]:
+        """`index` (all rows if None) in pieces of at most `size` rows of similar length, so that little is padding."""
+        if index is None:
+            index = torch.arange(len(self.ids), device=self.ids.device)
+        if size is None or size >= len(index):
+            return [index]
+        lengths = self.attention[index].sum(dim=1)
+        return list(index[lengths.argsort(stable=True)].split(size))
+
+
+def turn(items: Sequence[Item], *, seed: int, stream: int, number: int, size: int) -> list[Item]:
+    """Batch `number` of `size` items: pass after pass over all of them, each pass in an order of its own.
+
+    A function of its arguments alone, so that a resumed run takes exactly what an uninterrupted one would have taken:
+    nothing is left out, nothing twice. `stream` keeps two uses of one seed apart.
+    """
+    places = [divmod(position, len(items)) for position in range(number * size, (number + 1) * size)]
+    orders = {p: np.random.default_rng([seed, stream, p]).permutation(len(items)) for p in {p for p, _ in places}}
+    return [items[orders[p][place]] for p, place in places]
+
+
+def answers(lm: LanguageModel, prompts: Sequence[Prompt], *, seeds: Sequence[int], temperature: float) -> Experience:
+    """Let the model answer each prompt once, with the log-probabilities that sampling computes anyway."""
+    rolled = lm.rollout(prompts, seeds=seeds, temperature=temperature)
+    return Experience(
+        ids=torch.cat([rolled.prompt_ids, rolled.tokens], dim=1),
+        attention=torch.cat([rolled.prompt_mask, rolled.mask.long()], dim=1),
+        start=rolled.prompt_ids.shape[1],
+        mask=rolled.mask,
+        logprobs=rolled.logprobs,
+        finished=rolled.finished,
+    )
+
+
+def as_samples(policy: LanguageModelPolicy, prompts: Sequence[Prompt], experience: Experience) -> list[Sample]:
+    """The answers as the records that reward models read."""
+    texts = policy.lm.decode(experience.ids[:, experience.start :])
+    return [
+        Sample(prompt_id=prompt.id, text=text, policy=policy.version or "data", round=policy.round, finished=finished)
+        for prompt, text, finished in zip(prompts, texts, experience.finished.tolist(), strict=True)
+    ]

@@ -1,0 +1,76 @@
+"""What a step learns from its graded answers: the one part in which the optimizers differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlhf_plugins.optimizers.text.experience import Experience
+from rlhf_plugins.optimizers.text.grading import Graded
+from rlhf_plugins.optimizers.text.trainee import Trainee
+
+if TYPE_CHECKING:
+    from rlhf_plugins.optimizers.text.course import Course
+
+POLICY_STREAM = 3
+"""Which random numbers order the policy's minibatches; the course and the critic use others."""
+
+
+class Learner:
+    """Holds what is trained, at least the policy, and changes it batch by batch."""
+
+    reads_hidden = False
+    """Whether `Graded.hidden` is needed."""
+
+    def __init__(self, course: Course) -> None:
+        self.config: Any = course.config
+        self.run, self.lm, self.temperature = course.run, course.policy.lm, course.temperature
+        self.actor = Trainee(self.lm.model, lr=self.config.lr, max_grad_norm=self.config.max_grad_norm)
+
+    def set_rate(self, share: float) -> None:
+        """Use `share` of the full learning rates."""
+        self.actor.set_rate(share)
+
+    def learn(self, batch: Graded, step: int) -> dict[str, float]:
+        """Update on one batch; what to log, `logprob_mismatch` included. Raises NotFiniteError before a bad update."""
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint's part into `folder`."""
+        self.actor.save(folder, "policy")
+
+    def load(self, folder: Path) -> None:
+        """Go on from what `save` wrote."""
+        self.actor.load(folder, "policy")
+
+    def keep(self, folder: Path) -> None:
+        """Leave things for the next round."""
+
+
+def minibatches(rows: int, epochs: int, parts: int, key: tuple[int, ...]) -> Iterator[Tensor]:
+    """Every row once an epoch, in an order that follows from `key` alone."""
+    for epoch in range(epochs):
+        order = np.random.default_rng([*key, epoch]).permutation(rows)
+        yield from torch.from_numpy(order).tensor_split(parts)
+
+
+def accumulate(
+    experience: Experience, rows: Tensor, size: int | None, loss: Callable[[Experience, Tensor], Tensor]
+) -> float:
+    """Add up the gradients of `loss(part, index)` over `rows` of the batch, at most `size` rows at a time; the sum."""
+    total = 0.0
+    for index in experience.pieces(size, rows.to(experience.ids.device)):
+        value = loss(experience.rows(index), index)
+        value.backward()
+        total += value.item()
+    return total
+
+
+def tokens_an_update(experience: Experience, parts: int) -> float:
+    """The batch's tokens an optimizer step: a token weighs the same in whatever minibatch and company it falls."""
+    return float(experience.mask.sum()) / parts

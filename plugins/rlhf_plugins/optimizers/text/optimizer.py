@@ -1,0 +1,39 @@
+"""What the optimizers of language models have in common as plugins. Light: torch is loaded when one of them runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from rlhf_core.metrics import Metric
+from rlhf_core.plugins import TEXT, LanguageModelPolicy, OptimizeJob, Optimizer, Policy
+from rlhf_core.records import Modality
+
+if TYPE_CHECKING:
+    from rlhf_plugins.optimizers.text.course import Course
+    from rlhf_plugins.optimizers.text.learner import Learner
+
+
+class TextOptimizer(Optimizer):
+    """Every step: answer a batch of prompts, grade the answers with the reward and the reference, learn from them.
+
+    A subclass says how to learn. Dropout is off everywhere.
+    """
+
+    modality: ClassVar[frozenset[Modality]] = TEXT
+    trains: ClassVar[type[Policy]] = LanguageModelPolicy
+
+    def learner(self, course: Course) -> Learner:
+        """What learns from the graded batches of `course`."""
+        raise NotImplementedError
+
+    def optimize(self, job: OptimizeJob) -> dict[str, Metric]:
+        """Train `job.policy` in place, going on from the newest checkpoint.
+
+        The metrics are those of the last batch: proxy `reward`, `kl` to the reference (nats an answer), `eos_rate`,
+        `answer_tokens`. Raises TrainingError where rewards, losses or probabilities are not finite (before they reach
+        the weights), where there are no prompts, and where `ptx` has nothing to imitate.
+        """
+        from rlhf_plugins.optimizers.text.course import Course
+
+        course = Course(job, self.config, self.run, name=type(self).__name__)
+        return course.train(self.learner(course))

@@ -1,0 +1,108 @@
+"""What can be set about the shared training step, in the words of the pipeline file. Light: imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from rlhf_core.plugins import PluginConfig
+
+
+class Kl(PluginConfig):
+    """How hard the policy is held near the reference."""
+
+    coefficient: float = Field(0.05, ge=0)
+    """Reward lost for each nat that an answer diverges from the reference; where it starts, if there is a target."""
+    target: float | None = Field(None, gt=0)
+    """Divergence in nats an answer that the coefficient is steered to (Ziegler et al. 2019); fixed where none is given.
+    """
+    horizon: int = Field(640, ge=1)
+    """Answers in which the coefficient changes by at most about a fifth; smaller steers faster."""
+    budget: float | None = Field(None, gt=0)
+    """Divergence in nats an answer at which training ends, whatever steps are left."""
+
+
+class Settings(PluginConfig):
+    """What every optimizer of a language model asks of its training step."""
+
+    steps: int = Field(20, ge=1)
+    """Batches of experience to learn from."""
+    batch: int = Field(64, ge=1)
+    """Prompts a step."""
+    answers: int = Field(1, ge=1)
+    """Answers to each prompt of a step."""
+    epochs: int = Field(1, ge=1)
+    """Times that the policy goes through each batch."""
+    minibatches: int = Field(1, ge=1)
+    """Optimizer steps an epoch."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Answers in one forward pass, where memory is short; changes nothing but rounding. None: a whole minibatch."""
+    lr: float = Field(3e-4, gt=0)
+    """Learning rate of the policy, falling linearly to 0. 3e-4 suits a few million parameters; take 1e-5 for
+    adapters on billions, 1e-6 for all of their weights."""
+    kl: Kl = Kl()
+    """The divergence from the reference: penalty, target and budget."""
+    temperature: float | None = Field(None, gt=0)
+    """What logits are divided by, in sampling and in all log-probabilities. None: what the policy answers with."""
+    normalise_reward: bool | Literal["running"] = True
+    """Shift and scale the reward so that answers of the reference have mean 0 and standard deviation 1; `running`:
+    those of the reference and of all batches since."""
+    reward_clip: float | None = Field(10.0, gt=0)
+    """Limit of the (normalised) reward in both directions, against outliers."""
+    missing_eos_penalty: float = Field(1.0, ge=0)
+    """Taken from the (normalised) reward of an answer that was cut at the length limit."""
+    overlong_margin: int = Field(0, ge=0)
+    """Tokens before the length limit over which the missing_eos_penalty fades in, for finished answers too (soft
+    overlong punishment; Yu et al. 2025). 0: only cut answers pay."""
+    length_penalty: float = 0.0
+    """Taken from the (normalised) reward for each token of an answer; below 0 it is a bonus."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Norm that gradients are clipped to."""
+    checkpoint_every: int = Field(5, ge=1)
+    """Steps between checkpoints."""
+
+    @property
+    def examples(self) -> int:
+        """What a batch is cut into minibatches of: its answers."""
+        return self.batch * self.answers
+
+    @model_validator(mode="after")
+    def _a_row_in_each_minibatch(self) -> Self:
+        if self.minibatches > self.examples:
+            raise ValueError(f"{self.minibatches} minibatches of a batch of {self.examples}: some would be empty")
+        return self
+
+
+class GradientSettings(Settings):
+    """What policy gradients ask besides."""
+
+    clip: float = Field(0.2, gt=0)
+    """How far the probability ratio of a token may leave 1 before its gradient stops."""
+    clip_high: float | None = Field(None, gt=0)
+    """The same above 1 alone, where unlikely tokens shall rise further ("clip-higher"; Yu et al. 2025). None: `clip`.
+    """
+    dual_clip: float | None = Field(None, gt=1)
+    """Ratio beyond which a token with a negative advantage has no gradient either (Ye et al. 2020)."""
+    early_stop_kl: float | None = Field(0.1, gt=0)
+    """End the epochs of a step where a minibatch finds the policy this many nats a token from where the step began."""
+    correction: float | None = Field(None, ge=1)
+    """Weigh tokens by how likely they are to the trainer against the sampling engine, at most by this much (truncated
+    importance sampling; Yao et al. 2025), at the price of one more forward pass. None: trust the engine's
+    log-probabilities; `logprob_mismatch` in the log says whether that is justified."""
+    ptx: float = Field(0.0, ge=0)
+    """Weight of imitating demonstrations beside the reward (PPO-ptx); each update sees as many as answers."""
+
+
+class CriticSettings(PluginConfig):
+    """What a learnt value model asks."""
+
+    value_model: Literal["head", "network"] = "head"
+    """`head`: a small network on the reference's hidden states, almost free. `network`: a transformer of its own
+    that starts as a copy of the policy; a better critic at twice the time and memory."""
+    value_lr: float = Field(1e-3, gt=0)
+    """Learning rate of the value model, falling linearly to 0. 1e-3 suits a head; give a network the policy's."""
+    value_epochs: int = Field(4, ge=1)
+    """Times that the value model goes through each batch."""
+    value_clip: float | None = Field(0.2, gt=0)
+    """How far a value may move in one step before its gradient stops."""

@@ -1,0 +1,186 @@
+"""Several reward models as one that knows how unsure it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from rlhf_core.errors import RlhfError, TrainingError
+from rlhf_core.metrics import Metric
+from rlhf_core.plugins import FitJob, PluginConfig, RewardModel, Scores, Use
+from rlhf_core.records import Comparison, Prompt, Ranking, Rating, Sample
+from rlhf_core.run import Checkpoints, Run
+
+if TYPE_CHECKING:
+    from rlhf_core.feedback.dataset import FeedbackSet
+
+MEMBERS = "members.json"
+
+
+class Ensemble(RewardModel):
+    """The mean, the minimum or the uncertainty-weighted mean of several reward models, with their spread.
+
+    Where the members disagree, none of them knows; a policy that is optimised on the mean alone finds just those
+    answers (Coste et al. 2023, "Reward Model Ensembles Help Mitigate Overoptimization"). `spread` is the standard
+    deviation of the members' scores, `members` the scores themselves, which selectors read.
+    """
+
+    learns_from = frozenset({Comparison, Ranking, Rating})
+
+    class Config(PluginConfig):
+        """The members, and what is made of their scores."""
+
+        members: Annotated[tuple[Use, ...], Use.of("reward_models")] = Field(min_length=1)
+        """The reward models; any plugins, also ones that learn nothing."""
+        copies: int = Field(1, ge=1)
+        """How often each is fitted, with a seed of its own."""
+        bootstrap: bool = True
+        """Fit every copy on a sample of the training prompts, drawn with replacement as many as there are, so that
+        copies differ by what they saw and not only by the order they saw it in. Without copies everything is used."""
+        combine: Literal["mean", "min", "uncertainty_weighted"] = "mean"
+        """`mean`; `min`: the most sceptical member's score (worst-case optimisation); `uncertainty_weighted`: the mean
+        minus `coefficient` times the members' variance."""
+        coefficient: float = Field(1.0, ge=0)
+        """Of `uncertainty_weighted`."""
+
+    def set_up(self) -> None:
+        """The members, unfitted."""
+        from rlhf_core.plugins.registry import Registry
+
+        registry = Registry()
+        self.models: list[RewardModel] = []
+        self.bootstrapped: list[int] = []
+        for use in self.config.members:
+            for copy in range(self.config.copies):
+                number = len(self.models)
+                model: RewardModel = registry.create("reward_models", use, MemberRun(self.run, number))
+                self.models.append(model)
+                self.bootstrapped.append(copy if self.config.bootstrap and self.config.copies > 1 else -1)
+
+    def fit(self, job: FitJob) -> dict[str, Metric]:
+        """Fit the members that learn, one after the other. Metrics are those of the ensemble on held-out pairs, each
+        member's accuracy, and the mean spread.
+        """
+        import numpy as np
+
+        from rlhf_core import health
+
+        learners = [model for model in self.models if frozenset(model.learns_from)]
+        if not learners:
+            self.run.note("no member of the ensemble learns anything: the feedback only measures it")
+        found: dict[str, Metric] = {}
+        previous = job.previous.models if isinstance(job.previous, Ensemble) else []
+        pairs = job.validation.pairs()
+        for number, model in enumerate(self.models):
+            if model in learners:
+                train = job.train if self.bootstrapped[number] < 0 else resampled(job.train, self.run.seed, number)
+                last = previous[number] if number < len(previous) else None
+                model.fit(FitJob(train=train, validation=job.validation, previous=last, base=job.base))
+            if pairs:
+                seen = health.predict(model, pairs)
+                accuracy = health.accuracy(seen.predicted, seen.stated, seen.weight)
+                if not np.isnan(accuracy):
+                    found[f"reward_accuracy_member_{number}"] = Metric(value=accuracy, n=len(set(seen.prompts)))
+        if pairs:
+            trained = job.train.pairs()
+            longer = health.longer_wins(health.predictions(trained, [pair.probability for pair in trained]))
+            seen = health.predict(self, pairs)
+            found |= health.preference_health(seen, longer_is_better=longer, seed=self.run.seed)
+            scores = self.score([pair.prompt for pair in pairs], [pair.first for pair in pairs])
+            assert scores.spread is not None
+            found["reward_spread"] = Metric(value=float(np.mean(scores.spread)), n=len(pairs))
+        return found
+
+    def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> Scores:
+        """The members' scores as one, with their spread."""
+        import numpy as np
+
+        rows = [model.score(prompts, samples).mean for model in self.models]
+        table = np.array(rows, dtype=float).reshape(len(self.models), len(samples))
+        combined = combine(table, self.config.combine, self.config.coefficient)
+        return Scores(combined.tolist(), table.std(axis=0).tolist(), members=[list(map(float, row)) for row in table])
+
+    def save(self, folder: Path) -> None:
+        """Each member in a folder of its own."""
+        for number, model in enumerate(self.models):
+            place = folder / f"member-{number}"
+            place.mkdir()
+            model.save(place)
+        (folder / MEMBERS).write_text(json.dumps({"members": len(self.models)}) + "\n", encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        """Raises RlhfError where another number of members was saved."""
+        saved = json.loads((folder / MEMBERS).read_text(encoding="utf-8"))["members"]
+        if saved != len(self.models):
+            raise RlhfError(
+                f"the saved ensemble has {saved} members, the pipeline's has {len(self.models)}",
+                where=str(folder),
+                remedy="Load it with the configuration that it was fitted with.",
+            )
+        for number, model in enumerate(self.models):
+            model.load(folder / f"member-{number}")
+
+
+def combine(table, how: str, coefficient: float):  # type: ignore[no-untyped-def]
+    """[M, N] scores of M members as [N]: their mean, minimum, or mean - coefficient * variance."""
+    if how == "min":
+        return table.min(axis=0)
+    mean = table.mean(axis=0)
+    return mean if how == "mean" else mean - coefficient * table.var(axis=0)
+
+
+def resampled(feedback: FeedbackSet, seed: int, number: int) -> FeedbackSet:
+    """The answers on as many prompts as there are, drawn with replacement (Breiman 1996): one that is drawn twice
+    counts once, which leaves about 63 % of the prompts. Raises TrainingError where there is no feedback.
+    """
+    from rlhf_core.feedback.dataset import FeedbackSet
+
+    prompts = sorted({answer.question.prompt.content for answer in feedback.answers()})
+    if len(prompts) < 2:
+        # Posts that answer one prompt all alike: draw answers instead.
+        ids = sorted(answer.feedback.id for answer in feedback.answers())
+        chosen = _drawn(ids, seed, number)
+        return FeedbackSet(answer for answer in feedback.answers() if answer.feedback.id in chosen)
+    chosen = _drawn(prompts, seed, number)
+    return FeedbackSet(answer for answer in feedback.answers() if answer.question.prompt.content in chosen)
+
+
+def _drawn(names: Sequence[str], seed: int, number: int) -> set[str]:
+    if not names:
+        raise TrainingError("no feedback is on training prompts.", remedy="Collect some first.")
+    import numpy as np
+
+    rng = np.random.default_rng([seed, number])
+    return {names[i] for i in rng.integers(0, len(names), len(names))}
+
+
+class MemberRun(Run):
+    """The run of one member: a seed and checkpoints of its own, curves and notes under its number."""
+
+    def __init__(self, parent: Run, number: int) -> None:
+        digest = hashlib.sha256(f"{parent.seed}/member {number}".encode()).digest()
+        folder = parent.checkpoints.folder
+        super().__init__(
+            int.from_bytes(digest[:4], "big") >> 1,
+            Checkpoints(folder / f"member-{number}" if folder is not None else None),
+        )
+        self.parent, self.number = parent, number
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Under the member's number."""
+        self.parent.log({f"member_{self.number}_{name}": value for name, value in metrics.items()}, step)
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        """Of this member alone."""
+        self.parent.progress(done, total, f"member {self.number}: {note}")
+
+    def note(self, text: str) -> None:
+        """Under the member's number."""
+        self.parent.note(f"member {self.number}: {text}")
+
+

@@ -1,0 +1,39 @@
+"""How far a reward model can be trusted: what it predicts beside what people said."""
+
+from rlhf_core.health.held_out import (
+    accuracy_by_annotator,
+    accuracy_on_newest,
+    held_out_ratings,
+    leaks,
+    length_correlation,
+    position_preference,
+    predict,
+    predictions,
+    without_prompts,
+)
+from rlhf_core.health.preferences import (
+    Predictions,
+    accuracy,
+    auc,
+    both_orders,
+    brier,
+    calibration_table,
+    confusion,
+    ece,
+    length_rule,
+    log_loss,
+    longer_first,
+    longer_wins,
+    preference_health,
+    surer_first,
+    weighted_mean,
+)
+from rlhf_core.health.ratings import pearson, rating_health, spearman, threshold_accuracy
+
+__all__ = [
+    "Predictions", "accuracy", "accuracy_by_annotator", "accuracy_on_newest", "auc", "both_orders", "brier",
+    "calibration_table", "confusion", "ece", "held_out_ratings", "leaks", "length_correlation", "length_rule",
+    "log_loss", "longer_first", "longer_wins", "pearson", "position_preference", "predict", "predictions",
+    "preference_health", "rating_health", "spearman", "surer_first", "threshold_accuracy", "weighted_mean",
+    "without_prompts",
+]  # fmt: skip

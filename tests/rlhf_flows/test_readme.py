@@ -1,0 +1,82 @@
+"""What the README tells people to type is true."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rlhf_core.plugins.registry import Registry
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+SMALL = [
+    "rounds=1", "data.0.prompts=160", "data.0.demonstrations=160", "warm_start.epochs=1", "policy.max_new_tokens=16",
+    "policy.starter.layers=1", "policy.starter.width=32", "policy.starter.heads=2", "ask.questions=40",
+    "reward.epochs=1", "optimize.steps=2", "optimize.batch=16", "test.prompts=12",
+]  # fmt: skip
+"""The demo's pipeline in half a minute."""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands(program: str) -> list[list[str]]:
+    """The arguments of every line that calls `program`, comments left out."""
+    lines = [shlex.split(line, comments=True) for block in blocks("sh") for line in block.splitlines()]
+    return [words[1:] for words in lines if words and words[0] == program]
+
+
+def test_every_make_target_exists() -> None:
+    targets = {words[0] for words in commands("make")} | set(re.findall(r"`make ([\w-]+)`", README))
+    assert targets >= {"demo", "test", "check"}
+    for target in targets:
+        done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_commands_work_in_their_order(tmp_path: Path) -> None:
+    """Those of "Your own data" first, with everything small, then those that look at a finished run."""
+    typed = commands(".venv/bin/rlhf")
+    looking = [words for words in typed if words[0] in ("compare", "lineage")]
+    making = [words for words in typed if words[0] in ("init", "check", "run")]
+    assert [words[0] for words in making] == ["init", "check", "run", "run"]
+    assert [words[0] for words in looking] == ["compare", "lineage"]
+    assert [words[0] for words in typed if words not in looking + making] == ["ui"]
+    for words in making + looking:
+        arguments = ["mine" if word == "newsroom" else word for word in words]
+        if words[0] == "run":
+            arguments += [part for setting in SMALL for part in ("--set", setting)]
+        done = subprocess.run(
+            [Path(sys.executable).with_name("rlhf"), *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
+
+
+def test_its_data_entry_is_valid() -> None:
+    (block,) = blocks("yaml")
+    for entry in yaml.safe_load(block)["data"]:
+        plugin = Registry().load("data_sources", entry.pop("use"))
+        assert plugin.Config(**entry).columns
+
+
+def test_its_plugin_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rlhf_conformance) -> None:
+    (block,) = blocks("python")
+    (tmp_path / "from_the_readme.py").write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    import from_the_readme
+
+    rlhf_conformance(from_the_readme.Shouting)
