@@ -79,8 +79,8 @@ class ControlDqn(Optimizer):
         """
         of_extra("stable_baselines3")
         from rlhf_plugins.control.network import copy_layers, linears
-        from rlhf_plugins.optimizers._double_dqn import DQN, DoubleDqn, LabelledReplay
-        from rlhf_plugins.optimizers._stable_baselines import Engine, own_randomness
+        from rlhf_plugins.optimizers.control.double_dqn import DQN, DoubleDqn, LabelledReplay
+        from rlhf_plugins.optimizers.control.stable_baselines import Engine, own_randomness
 
         config, policy = self.config, job.policy
         assert isinstance(policy, GymPolicy)

@@ -67,8 +67,8 @@ class ControlPpo(Optimizer):
         from stable_baselines3 import PPO
 
         from rlhf_plugins.control.network import copy_layers, linears
-        from rlhf_plugins.optimizers._rewarded_rollouts import RewardedRollouts
-        from rlhf_plugins.optimizers._stable_baselines import Engine, own_randomness
+        from rlhf_plugins.optimizers.control.rewarded_rollouts import RewardedRollouts
+        from rlhf_plugins.optimizers.control.stable_baselines import Engine, own_randomness
 
         config, policy = self.config, job.policy
         assert isinstance(policy, GymPolicy)
@@ -116,12 +116,12 @@ def _values(actor_critic: ActorCriticPolicy) -> dict[str, Any]:
 
 
 def _keep_values(actor_critic: ActorCriticPolicy, folder: Path) -> None:
-    from rlhf_plugins.optimizers._trainee import write_weights
+    from rlhf_plugins.optimizers.text.trainee import write_weights
 
     write_weights(_values(actor_critic), folder / VALUES)
 
 
 def _take_values(actor_critic: ActorCriticPolicy, folder: Path) -> bool:
-    from rlhf_plugins.optimizers._trainee import read_weights
+    from rlhf_plugins.optimizers.text.trainee import read_weights
 
     return (folder / VALUES).is_file() and read_weights(_values(actor_critic), folder / VALUES)

@@ -14,9 +14,9 @@ from rlhf_core import RewardModel, Run, Scores
 from rlhf_core.errors import DataError, TrainingError
 from rlhf_core.plugins import OptimizeJob
 from rlhf_core.run import Checkpoints
-from rlhf_plugins.optimizers._double_dqn import LabelledReplay, double_target
-from rlhf_plugins.optimizers._learned_reward import StepReward, training_environment
-from rlhf_plugins.optimizers._rewarded_rollouts import RewardedRollouts
+from rlhf_plugins.optimizers.control.double_dqn import LabelledReplay, double_target
+from rlhf_plugins.optimizers.control.learned_reward import StepReward, training_environment
+from rlhf_plugins.optimizers.control.rewarded_rollouts import RewardedRollouts
 from rlhf_plugins.optimizers.control_dqn import ControlDqn, epsilon_at, whole
 from rlhf_plugins.optimizers.control_ppo import ControlPpo
 

@@ -13,7 +13,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
-from rlhf_plugins.optimizers._learned_reward import StepReward
+from rlhf_plugins.optimizers.control.learned_reward import StepReward
 
 REPLAY = "replay.safetensors"
 WHAT_HAPPENED = ("observations", "next_observations", "actions", "dones", "timeouts")
