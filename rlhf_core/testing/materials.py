@@ -6,7 +6,7 @@ The texts hold what breaks careless plugins: an empty answer, one in Chinese, on
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,12 +38,17 @@ MANNERS = ("{} reopened on Monday.", "YOU WON'T BELIEVE {} 😱!!!", "People say
 
 def prompts(modality: Modality) -> list[Prompt]:
     """Twelve prompts."""
-    if modality == "control":
-        return [Prompt(episode=Episode(environment=ENVIRONMENT, seed=seed)) for seed in range(len(TOPICS))]
-    return [
-        Prompt(text=f"Write a headline about {topic}.", group=f"article {i}", references=(MANNERS[0].format(topic),))
-        for i, topic in enumerate(TOPICS)
-    ]
+    made: dict[Modality, Callable[[int, str], Prompt]] = {"text": _article, "control": _start}
+    return [made[modality](number, topic) for number, topic in enumerate(TOPICS)]
+
+
+def _article(number: int, topic: str) -> Prompt:
+    references = (MANNERS[0].format(topic),)
+    return Prompt(text=f"Write a headline about {topic}.", group=f"article {number}", references=references)
+
+
+def _start(number: int, topic: str) -> Prompt:
+    return Prompt(episode=Episode(environment=ENVIRONMENT, seed=number))
 
 
 def candidates(modality: Modality) -> list[Candidate]:

@@ -65,7 +65,7 @@ def samples_every_prompt(subject: Subject) -> Iterator[str]:
     for prompt, samples in zip(prompts, found, strict=True):
         if any(sample.prompt_id != prompt.id for sample in samples):
             yield f"samples for `{prompt.content}` name another prompt"
-        if any((sample.text is None) != (prompt.modality == "control") for sample in samples):
+        if any((sample.text is None) != (prompt.episode is not None) for sample in samples):
             yield f"samples for `{prompt.content}` are of another modality"
 
 

@@ -204,3 +204,20 @@ def test_blind_hides_the_environments_rewards():
     assert A.blind() is A
     question = Question(prompt=PROMPT, samples=(seen, A))
     assert question.blind().samples == (hidden, A)
+
+
+def test_pictures_do_not_change_what_a_segment_is():
+    drawn = WALK.model_copy(update={"frames": ("data:image/png;base64,AAAA",)})
+    assert drawn.id == WALK.id
+    samples = [Sample(prompt_id=PROMPT.id, trajectory=trajectory) for trajectory in (WALK, drawn)]
+    assert samples[0].id == samples[1].id
+    assert samples[1].blind().trajectory.frames == drawn.frames
+
+
+def test_segments_are_cut_by_step():
+    cut = WALK.cut(1, 2)
+    assert (cut.observations, cut.actions, cut.environment_rewards) == (((0.5, 1.0),), ((0.0,),), (0.0,))
+    assert WALK.cut(0, 9) == WALK
+    for start, stop in ((1, 1), (2, 1), (-1, 1)):
+        with pytest.raises(ValueError, match="there is none"):
+            WALK.cut(start, stop)

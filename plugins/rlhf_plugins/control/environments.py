@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,16 +17,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def gymnasium_library() -> Any:
-    """The package `gymnasium`, which comes with the extra `control`. Raises RlhfError where it is not installed."""
+def of_extra(package: str) -> Any:
+    """A package that comes with the extra `control`. Raises RlhfError where it is not installed."""
     try:
-        import gymnasium
+        return importlib.import_module(package)
     except ImportError as error:
         raise RlhfError(
-            "environments need the package gymnasium, which is not installed",
+            f"control needs the package {package}, which is not installed",
             remedy="Install the extra `control`: pip install 'rlhf-pipeline[control]'.",
         ) from error
-    return gymnasium
 
 
 def make(environment: str, **options: Any) -> gymnasium.Env[Any, Any]:
@@ -34,7 +34,7 @@ def make(environment: str, **options: Any) -> gymnasium.Env[Any, Any]:
     Raises DataError where there is none of that name, where it cannot be made, and for actions of a kind that policies
     do not have.
     """
-    library = gymnasium_library()
+    library = of_extra("gymnasium")
     try:
         env = library.make(environment, **options)
     except (library.error.Error, ImportError) as error:
@@ -85,7 +85,7 @@ class Spaces(BaseModel):
     @classmethod
     def of(cls, environment: str) -> Spaces:
         """Ask the environment. Raises DataError for actions that are neither one of several nor a bounded vector."""
-        library = gymnasium_library()
+        library = of_extra("gymnasium")
         env = make(environment)
         try:
             observed, acted = env.observation_space, env.action_space

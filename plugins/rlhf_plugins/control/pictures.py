@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlhf_core.errors import RlhfError
 from rlhf_core.records import Prompt, Sample
-from rlhf_plugins.control.environments import episode_of, gymnasium_library, make
+from rlhf_plugins.control.environments import episode_of, of_extra, make
 from rlhf_plugins.control.episodes import begin, native
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def draw(prompt: Prompt, episode: Sample, start: int, segment: Sample, how: Pict
             if step >= start and (step - start) % how.every == 0:
                 frames.append(_address(env.render(), how.height))
             observation = np.asarray(env.step(native(env, action))[0], dtype=np.float32)
-    except gymnasium_library().error.DependencyNotInstalled as error:
+    except of_extra("gymnasium").error.DependencyNotInstalled as error:
         raise RlhfError(
             f"{where.environment} cannot be drawn: {error}",
             remedy="Install what it names, or leave `pictures` out of the selector.",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 from pydantic import Field
 
+from rlhf_core.errors import DataError
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins import CONTROL, OptimizeJob, Optimizer, PluginConfig, Policy
 from rlhf_core.records import Modality
+from rlhf_plugins.control.environments import of_extra
 from rlhf_plugins.policies.gym_policy import GymPolicy
 
 
@@ -21,7 +24,7 @@ class Epsilon(PluginConfig):
     """After the decay."""
     decay: float = Field(0.2, gt=0, le=1)
     """Share of the steps in which it falls linearly."""
-    acting: float = Field(0.05, ge=0, le=1)
+    acting: float = Field(0.02, ge=0, le=1)
     """In the trained policy, which is asked about and evaluated: a little variety makes answers differ."""
 
 
@@ -38,26 +41,29 @@ class ControlDqn(Optimizer):
     class Config(PluginConfig):
         """How long, how fast, how much is remembered."""
 
-        steps: int = Field(50_000, ge=1)
+        steps: int = Field(20_000, ge=1)
         """Environment steps."""
         lr: float = Field(1e-3, gt=0)
         """Learning rate of Adam, falling linearly to 0."""
-        batch: int = Field(64, ge=1)
+        batch: int = Field(128, ge=1)
         """Replayed steps in one update."""
         buffer: int = Field(100_000, ge=1)
         """Steps that are remembered."""
         learning_starts: int = Field(1000, ge=0)
         """Steps before the first update, where the last round left none."""
-        train_every: int = Field(256, ge=1)
+        train_every: int = Field(64, ge=1)
         """Steps between two trainings."""
-        updates: int = Field(128, ge=1)
+        updates: int = Field(32, ge=1)
         """Updates in each training."""
-        target_every: int = Field(256, ge=1)
+        target_every: int = Field(128, ge=1)
         """Steps between two copies of the network into the target network."""
         double: bool = True
         """Let the network choose the next action and the target network value it (van Hasselt et al. 2016)."""
         gamma: float = Field(0.99, ge=0, le=1)
         """Discount a step."""
+        n_steps: int = Field(10, ge=1)
+        """Rewards seen before the target network's value is trusted: more spread what the end of an episode teaches
+        sooner, and are biased by exploration (Hessel et al. 2018)."""
         epsilon: Epsilon = Epsilon()
         """Exploration."""
         max_grad_norm: float = Field(10.0, gt=0)
@@ -71,10 +77,10 @@ class ControlDqn(Optimizer):
         Leaves the replayed steps in `job.keep`. Raises DataError where actions are vectors, and TrainingError where a
         reward, a loss or a weight is not finite: the policy then stays as it was.
         """
-        from rlhf_core.errors import DataError
+        of_extra("stable_baselines3")
         from rlhf_plugins.control.network import copy_layers, linears
-        from rlhf_plugins.optimizers._double_dqn import DQN, DoubleDqn, LabelledReplay
-        from rlhf_plugins.optimizers._stable_baselines import Engine, own_randomness
+        from rlhf_plugins.optimizers.control.double_dqn import DQN, DoubleDqn, LabelledReplay
+        from rlhf_plugins.optimizers.control.stable_baselines import Engine, own_randomness
 
         config, policy = self.config, job.policy
         assert isinstance(policy, GymPolicy)
@@ -84,6 +90,8 @@ class ControlDqn(Optimizer):
                 remedy="Use control_ppo.",
             )
         engine = Engine(self.run, job, environments=1, where="control_dqn")
+        # Values of about 1: there the Huber loss is quadratic, and the few steps that end an episode weigh what they should.
+        engine.reward.scale /= max(1 - config.gamma, 1e-3)
         before = engine.learned_return()
         with own_randomness():
             model: DQN = (DoubleDqn if config.double else DQN)(
@@ -99,7 +107,7 @@ class ControlDqn(Optimizer):
                 target_update_interval=config.target_every,
                 max_grad_norm=config.max_grad_norm,
                 replay_buffer_class=LabelledReplay,
-                replay_buffer_kwargs={"reward": engine.reward},
+                replay_buffer_kwargs={"reward": engine.reward, "n_steps": config.n_steps, "gamma": config.gamma},
                 policy_kwargs=engine.network(),
                 device="cpu",
             )
@@ -121,7 +129,7 @@ class ControlDqn(Optimizer):
             chunk=whole(config.checkpoint_every, config.train_every, config.target_every),
             save=replay.keep,
             load=lambda folder: replay.take_over(folder, labels=True),
-            settle=replay.label,
+            settle=replay.settle,
         )
         copy_layers(linears(model.q_net), linears(policy.network))
         policy.epsilon = config.epsilon.acting
@@ -137,7 +145,5 @@ def epsilon_at(step: int, start: float, end: float, decay: float) -> float:
 
 def whole(steps: int, *divisors: int) -> int:
     """The smallest number not below `steps` that all `divisors` divide, so that a chunk ends where their work does."""
-    import math
-
     common = math.lcm(*divisors)
     return -(-steps // common) * common

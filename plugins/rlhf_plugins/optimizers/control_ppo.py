@@ -10,6 +10,7 @@ from pydantic import Field
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins import CONTROL, OptimizeJob, Optimizer, PluginConfig, Policy
 from rlhf_core.records import Modality
+from rlhf_plugins.control.environments import of_extra
 from rlhf_plugins.policies.gym_policy import GymPolicy
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class ControlPpo(Optimizer):
     class Config(PluginConfig):
         """How long, how fast, how much at a time."""
 
-        steps: int = Field(100_000, ge=1)
+        steps: int = Field(60_000, ge=1)
         """Environment steps; rounded up to whole rollouts."""
         environments: int = Field(8, ge=1)
         """Played side by side."""
@@ -61,12 +62,13 @@ class ControlPpo(Optimizer):
         Leaves the value network in `job.keep`. Raises TrainingError where a reward, a loss or a weight is not finite:
         the policy then stays as it was.
         """
+        of_extra("stable_baselines3")
         import torch
         from stable_baselines3 import PPO
 
         from rlhf_plugins.control.network import copy_layers, linears
-        from rlhf_plugins.optimizers._rewarded_rollouts import RewardedRollouts
-        from rlhf_plugins.optimizers._stable_baselines import Engine, own_randomness
+        from rlhf_plugins.optimizers.control.rewarded_rollouts import RewardedRollouts
+        from rlhf_plugins.optimizers.control.stable_baselines import Engine, own_randomness
 
         config, policy = self.config, job.policy
         assert isinstance(policy, GymPolicy)
@@ -114,12 +116,12 @@ def _values(actor_critic: ActorCriticPolicy) -> dict[str, Any]:
 
 
 def _keep_values(actor_critic: ActorCriticPolicy, folder: Path) -> None:
-    from rlhf_plugins.optimizers._trainee import write_weights
+    from rlhf_plugins.optimizers.text.trainee import write_weights
 
     write_weights(_values(actor_critic), folder / VALUES)
 
 
 def _take_values(actor_critic: ActorCriticPolicy, folder: Path) -> bool:
-    from rlhf_plugins.optimizers._trainee import read_weights
+    from rlhf_plugins.optimizers.text.trainee import read_weights
 
     return (folder / VALUES).is_file() and read_weights(_values(actor_critic), folder / VALUES)

@@ -45,7 +45,8 @@ class SegmentMlp(RewardModel):
         """Networks in the ensemble; each one but a single one is trained on feedback drawn with replacement."""
         loss: Literal["bradley_terry", "mse"] = "bradley_terry"
         """`bradley_terry`: the likelihood of comparisons, and of those that rankings and ratings hold. `mse`: squared
-        error between the sum of a segment and its rating, scaled to [0, 1]; learns from ratings alone."""
+        error between the sum of a segment and its rating, scaled to [0, 1], so that the lowest rating means
+        worth nothing; learns from ratings alone."""
         epochs: int = Field(15, ge=1)
         """Passes over the feedback, at most."""
         batch: int = Field(64, ge=1)

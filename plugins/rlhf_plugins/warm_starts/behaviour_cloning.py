@@ -47,7 +47,7 @@ class BehaviourCloning(WarmStart):
         """
         import torch
 
-        from rlhf_plugins.optimizers._trainee import NotFiniteError, Trainee
+        from rlhf_plugins.optimizers.text.trainee import NotFiniteError, Trainee
 
         steps = _steps(demonstrations)
         if steps is None:
@@ -148,4 +148,5 @@ def action_losses(outputs: torch.Tensor, log_std: torch.Tensor | None, actions: 
 
     if log_std is None:
         return torch.nn.functional.cross_entropy(outputs, actions[:, 0].long(), reduction="none")
-    return -torch.distributions.Normal(outputs, log_std.exp()).log_prob(actions).sum(dim=1)
+    # Numbers that are none are for the caller to notice, in the loss.
+    return -torch.distributions.Normal(outputs, log_std.exp(), validate_args=False).log_prob(actions).sum(dim=1)

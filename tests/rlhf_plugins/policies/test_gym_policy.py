@@ -7,8 +7,8 @@ import torch
 from control_kit import CARTPOLE, MOUNTAIN, PENDULUM, policy, same, starts, weights
 
 from rlhf_core import Prompt
-from rlhf_core.errors import DataError, TrainingError
-from rlhf_plugins.control.environments import Spaces, make
+from rlhf_core.errors import DataError, RlhfError, TrainingError
+from rlhf_plugins.control.environments import Spaces, make, of_extra
 from rlhf_plugins.control.network import Forward, perceptron
 from rlhf_plugins.policies.gym_policy import GymPolicy
 
@@ -113,6 +113,12 @@ def test_what_it_cannot_act_in_is_said():
         GymPolicy().prepare(starts("NoSuchThing-v0"), [])
     with pytest.raises(DataError, match="no_such_package"):
         GymPolicy().prepare(starts("no_such_package:Thing-v0"), [])
+
+
+def test_a_missing_extra_is_named():
+    with pytest.raises(RlhfError, match="needs the package no_such_package") as error:
+        of_extra("no_such_package")
+    assert "rlhf-pipeline[control]" in error.value.remedy
 
 
 def test_spaces():

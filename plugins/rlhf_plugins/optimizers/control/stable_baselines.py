@@ -21,8 +21,8 @@ from rlhf_core.metrics import Metric, bootstrap
 from rlhf_core.plugins import OptimizeJob
 from rlhf_core.run import Run
 from rlhf_plugins.control.environments import environment_of
-from rlhf_plugins.optimizers._learned_reward import MEASURED, StepReward, training_environment
-from rlhf_plugins.optimizers._trainee import write_weights
+from rlhf_plugins.optimizers.control.learned_reward import MEASURED, StepReward, training_environment
+from rlhf_plugins.optimizers.text.trainee import write_weights
 from rlhf_plugins.policies.gym_policy import GymPolicy
 
 LOGGED = 100
@@ -73,6 +73,11 @@ class Engine:
         # The library's own schedules only know the progress within one chunk.
         model.lr_schedule = lambda _: lr * max(1 - model.num_timesteps / steps, 0.0)
         watch = Watch(self.run, steps, self.where)
+
+        def write(folder: Path) -> None:
+            save_weights(model, folder)
+            save(folder)
+
         done = 0
         with own_randomness():
             if saved := self.run.checkpoints.latest():
@@ -88,7 +93,7 @@ class Engine:
                 check_finite(model, self.where)
                 done = model.num_timesteps
                 if done < steps:
-                    self.run.checkpoints.save(done, lambda folder: (save_weights(model, folder), save(folder))[1])
+                    self.run.checkpoints.save(done, write)
         self.environments.close()
 
     def learned_return(self) -> Metric:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.buffers import RolloutBuffer
 
-from rlhf_plugins.optimizers._learned_reward import StepReward
+from rlhf_plugins.optimizers.control.learned_reward import StepReward
 
 
 class RewardedRollouts(RolloutBuffer):

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from stable_baselines3 import DQN
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
-from rlhf_plugins.optimizers._learned_reward import StepReward
+from rlhf_plugins.optimizers.control.learned_reward import StepReward
 
 REPLAY = "replay.safetensors"
 WHAT_HAPPENED = ("observations", "next_observations", "actions", "dones", "timeouts")
@@ -36,7 +36,7 @@ class DoubleDqn(DQN):
                     batch.dones,
                     self.q_net(batch.next_observations),
                     self.q_net_target(batch.next_observations),
-                    self.gamma,
+                    batch.discounts,
                 )
             found = self.q_net(batch.observations).gather(1, batch.actions.long())
             loss = torch.nn.functional.smooth_l1_loss(found, target)
@@ -50,17 +50,18 @@ class DoubleDqn(DQN):
 
 
 def double_target(
-    rewards: torch.Tensor, dones: torch.Tensor, online: torch.Tensor, target: torch.Tensor, gamma: float
+    rewards: torch.Tensor, dones: torch.Tensor, online: torch.Tensor, target: torch.Tensor, discounts: torch.Tensor
 ) -> torch.Tensor:
-    """r + gamma (1 - d) Q'(s', argmax_a Q(s', a)), [B, 1]: one network chooses, the other one values.
+    """R + g (1 - d) Q'(s', argmax_a Q(s', a)), [B, 1]: one network chooses, the other one values.
 
-    `rewards` and `dones` are [B, 1], `online` Q(s', .) and `target` Q'(s', .) are [B, n]; van Hasselt et al. 2016, eq 4.
+    With R the discounted rewards until s' and g the discount from there on, [B, 1] like `dones`; `online` Q(s', .) and
+    `target` Q'(s', .) are [B, n]. Van Hasselt et al. 2016, equation 4.
     """
-    return rewards + gamma * (1 - dones) * target.gather(1, online.argmax(dim=1, keepdim=True))
+    return rewards + discounts * (1 - dones) * target.gather(1, online.argmax(dim=1, keepdim=True))
 
 
-class LabelledReplay(ReplayBuffer):
-    """Steps in a ring. Their rewards are what the reward model says, in batches, before they are next replayed."""
+class LabelledReplay(NStepReplayBuffer):
+    """Steps in a ring, replayed as n-step returns. Their rewards are what the reward model says, in batches, before they are next replayed."""
 
     def __init__(self, *arguments: Any, reward: StepReward, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -85,6 +86,12 @@ class LabelledReplay(ReplayBuffer):
             done = self.actions[rows].reshape(-1, self.action_dim).astype(np.float32)
             self.rewards[rows] = self.reward(seen, done).reshape(len(rows), self.n_envs)
             self.unlabelled = 0
+
+    def settle(self) -> None:
+        """Label everything, and let no return run on into the episode that begins next."""
+        self.label()
+        if self.size():
+            self.timeouts[self.pos - 1] = 1 - self.dones[self.pos - 1]
 
     def keep(self, folder: Path) -> None:
         """Write what happened, from the oldest step to the newest, with its labels."""
