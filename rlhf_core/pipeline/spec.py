@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -44,6 +45,9 @@ class Test(Part):
     """Held-out prompts at most."""
     samples: int = Field(2, ge=1)
     """Samples a policy and prompt."""
+    annotators: float = Field(0.0, ge=0, lt=1)
+    """Share of the annotators, at least one, whose answers train no reward model, so that it can be measured on people
+    it never heard (`reward_accuracy_new_annotators`). 0 for none, which learns from everybody."""
 
 
 class Pipeline(Part):
@@ -65,6 +69,9 @@ class Pipeline(Part):
     """Asking for new feedback; left out where the data brings all feedback."""
     reward: Annotated[Use, Use.of("reward_models")]
     """Learns what is preferred."""
+    patches: tuple[Path, ...] = ()
+    """Patch sets: JSONL files of problems that were found once (`prompt`, `better`, `worse`, `why`). Every reward model
+    from then on must score each `better` above its `worse`; one that does not fails its stage, with the examples."""
     gold: Annotated[Use | None, Use.of("reward_models")] = None
     """The held-back judge, which training never sees; one that learns is fitted on test-split feedback alone."""
     optimize: Annotated[Use, Use.of("optimizers")]
