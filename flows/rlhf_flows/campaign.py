@@ -163,12 +163,18 @@ class Campaign:
                     "base": self.warm_start.policy,
                     "previous": before.reward,
                 },
-                settings={
-                    "annotators": pipeline.test.annotators,
-                    "patches": [[str(path), files_digest(path)] for path in pipeline.patches],
-                },
+                settings={"annotators": pipeline.test.annotators},
             )
         )  # fmt: skip
+        if pipeline.patches:
+            self._run(
+                Stage(
+                    "patches", learn.check_patches, "patches", "patches", number,
+                    plugins=(reward_plugin,),
+                    settings={"patches": [files_digest(path) for path in pipeline.patches]},
+                    inputs={"reward": reward.ref},
+                )
+            )  # fmt: skip
         champion = self.champion
         start = champion if pipeline.start_from == "champion" else self.warm_start
         reference = champion if pipeline.reference == "champion" else self.warm_start

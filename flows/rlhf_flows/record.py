@@ -53,8 +53,10 @@ class CampaignSummary(BaseModel):
 
 
 def campaign_key(pipeline: Pipeline) -> str:
-    """Identity of a campaign: the pipeline without its number of rounds, so that more rounds continue it."""
-    return content_id(pipeline.model_dump(mode="json", exclude={"rounds"}))
+    """Identity of a campaign: the pipeline without its number of rounds and its patch sets, so that more of them
+    continue it.
+    """
+    return content_id(pipeline.model_dump(mode="json", exclude={"rounds", "patches"}))
 
 
 class StageRecord:

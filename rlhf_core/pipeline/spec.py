@@ -70,8 +70,9 @@ class Pipeline(Part):
     reward: Annotated[Use, Use.of("reward_models")]
     """Learns what is preferred."""
     patches: tuple[Path, ...] = ()
-    """Patch sets: JSONL files of problems that were found once (`prompt`, `better`, `worse`, `why`). Every reward model
-    from then on must score each `better` above its `worse`; one that does not fails its stage, with the examples."""
+    """Patch sets: JSONL files of problems that were found once (`prompt`, `better`, `worse`; `why` for the reader and
+    `since`, the first round that must get it right). A reward model that does not score `better` above `worse` stops
+    its round, with the examples. More of them go on with the same campaign."""
     gold: Annotated[Use | None, Use.of("reward_models")] = None
     """The held-back judge, which training never sees; one that learns is fitted on test-split feedback alone."""
     optimize: Annotated[Use, Use.of("optimizers")]
