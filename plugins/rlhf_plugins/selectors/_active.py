@@ -74,8 +74,8 @@ class ActiveSelector(Selector):
         chosen = [self._question(pair, value) for pair, value in self.best(pairs, left - len(control))]
         # Prompts whose samples are all alike give no pair: what they leave of the budget is drawn by lot.
         spare = budget - len(asked) - len(control) - len(chosen)
-        known = {question.id for question in (*asked, *control, *chosen)}
-        more = [question for question in by_lot.select(training, budget, None) if question.id not in known][:spare]
+        known = {_pair(question) for question in (*asked, *control, *chosen)}
+        more = [question for question in by_lot.select(training, budget, None) if _pair(question) not in known][:spare]
         questions = [*(_because(question, CONTROL) for question in (*asked, *control, *more)), *chosen]
         return sorted(questions, key=lambda question: question.id)
 
@@ -119,6 +119,11 @@ def sigmoid(x: float) -> float:
 def entropy(p: float) -> float:
     """Of a coin with P(heads) = p, in nats."""
     return -sum(q * math.log(q) for q in (p, 1 - p) if q > 0)
+
+
+def _pair(question: Question) -> frozenset[str]:
+    """Its samples, whichever is shown first."""
+    return frozenset(sample.id for sample in question.samples)
 
 
 def _because(question: Question, reason: str) -> Question:
