@@ -69,6 +69,12 @@ def test_who_never_lost_is_not_infinitely_strong():
     assert pytest.approx(10) == np.exp(400 / ELO)
 
 
+def test_alone_there_is_nothing_to_win():
+    assert bradley_terry(np.zeros((1, 1))).tolist() == [0]
+    work = job(None, PROMPTS, {"challenger": samples(lambda i, j: "a")}, gold=Counting())
+    assert Tournament().evaluate(work).metrics["elo"].value == 1000
+
+
 def test_length_is_taken_out():
     rng = np.random.default_rng(1)
     longer = rng.normal(30, 40, 4000)
