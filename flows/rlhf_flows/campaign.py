@@ -163,7 +163,10 @@ class Campaign:
                     "base": self.warm_start.policy,
                     "previous": before.reward,
                 },
-                settings={"annotators": pipeline.test.annotators},
+                settings={
+                    "annotators": pipeline.test.annotators,
+                    "measure_selection": pipeline.ask is not None and pipeline.ask.measure_selection,
+                },
             )
         )  # fmt: skip
         if pipeline.patches:

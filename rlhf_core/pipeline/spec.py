@@ -32,6 +32,9 @@ class Ask(Part):
     """Answers wanted for each question from each annotator plugin, by different annotators."""
     selector: Annotated[Use, Use.of("selectors")] = Use(use="random")
     """Chooses which samples to ask about."""
+    measure_selection: bool = False
+    """Fit two more reward models each round, on equally many answers to chosen questions and to the control arm's, to
+    see what the selector gains (`selection_gain`, the difference of their accuracies on held-out prompts)."""
     annotators: Annotated[tuple[Use, ...], Use.of("annotators")] = Field(min_length=1)
     """Who answers; every one is asked every question."""
 

@@ -6,12 +6,13 @@ import random
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import accuracy_score, mean_squared_error
+from sklearn.metrics import accuracy_score, mean_squared_error, precision_recall_curve
 
 from rlhf_core import health
 from rlhf_core.errors import DataError
 from rlhf_core.feedback.dataset import FeedbackSet
 from rlhf_core.health.ratings import ranks
+from rlhf_core.health.threshold import threshold_for_precision
 from rlhf_core.plugins import RewardModel, Scores
 from rlhf_core.records import Answer, Prompt, Question, Sample
 
@@ -180,3 +181,25 @@ def test_patches(tmp_path):
     assert error.value.where.endswith("patches.jsonl:1")
     with pytest.raises(DataError, match="cannot read"):
         health.read_patches(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_thresholds_equal_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    positive = rng.random(200) < 0.3
+    scores = (rng.normal(size=200) + 1.5 * positive).round(1)
+    precision, recall, thresholds = precision_recall_curve(positive, scores)
+    good = np.flatnonzero(precision[:-1] >= 0.7)
+    expected = good[np.argmax(recall[good])]
+    found = threshold_for_precision(scores, positive, 0.7)
+    assert found.recall == pytest.approx(recall[expected])
+    assert found.precision >= 0.7
+    assert ((scores >= found.value) & positive).sum() / (scores >= found.value).sum() == pytest.approx(found.precision)
+    assert found.value in thresholds
+
+
+def test_a_precision_out_of_reach():
+    scores, positive = np.array([0.1, 0.9]), np.array([True, False])
+    assert threshold_for_precision(scores, positive, 0.9) is None
+    assert threshold_for_precision(scores, np.array([False, False]), 0.1) is None
+    assert threshold_for_precision(scores, positive, 0.5) == (0.1, 0.5, 1.0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+
 from rlhf_core.errors import TrainingError
 from rlhf_core.feedback.dataset import FeedbackSet
 from rlhf_core.health import (
@@ -23,15 +25,19 @@ from rlhf_core.health import (
     read_patches,
     regressions,
     surer_first,
+    weighted_mean,
     without_questions,
 )
 from rlhf_core.metrics import Metric
-from rlhf_core.plugins import FitJob, OptimizeJob, Optimizer, RewardModel
+from rlhf_core.plugins import CONTROL_ARM, FitJob, OptimizeJob, Optimizer, RewardModel
+from rlhf_core.run import Run
 from rlhf_flows.stage import Outcome, StageContext
 from rlhf_flows.steps.artifacts_io import demonstrations_of, load_policy, load_reward, prompts_of, save_into
 
 SHOWN_PATCHES = 10
 """Examples that an error shows."""
+FEWEST_MATCHED = 10
+"""Questions of each arm below which nothing is said about what selection gains."""
 
 
 def fit_reward(context: StageContext) -> Outcome:
@@ -69,6 +75,8 @@ def fit_reward(context: StageContext) -> Outcome:
         metrics |= _health(context, model, held_out, train)
         if strangers:
             metrics |= _of_strangers(model, by_annotators(held_out, strangers, given=True))
+        if context.pipeline.ask is not None and context.pipeline.ask.measure_selection:
+            metrics |= _selection_gain(context, FitJob(train=train, validation=validation, base=base), held_out)
         if "reward_accuracy" in metrics:
             shown = {name: metrics.get(f"reward_{name}") for name in ("ece", "length_accuracy")}
             summary = f"accuracy {metrics['reward_accuracy']}"
@@ -110,6 +118,33 @@ def _of_strangers(model: RewardModel, held_out: FeedbackSet) -> dict[str, Metric
     pairs = held_out.pairs()
     found = preference_health(predict(model, pairs)) if pairs else {}
     return {"reward_accuracy_new_annotators": found["reward_accuracy"]} if "reward_accuracy" in found else {}
+
+
+def _selection_gain(context: StageContext, job: FitJob, held_out: FeedbackSet) -> dict[str, Metric]:
+    """Accuracy of a reward model fitted on chosen questions less that of one fitted on the control arm's, from equally
+    many questions each. Both are measured on the same held-out prompts, which are always asked about by lot.
+    """
+    arms: tuple[list[str], list[str]] = ([], [])
+    asked = {answer.question.id: answer.question for answer in job.train.answers()}
+    for name, question in sorted(asked.items()):
+        arms[question.reason == CONTROL_ARM].append(name)
+    count = min(map(len, arms))
+    pairs = held_out.pairs()
+    if count < FEWEST_MATCHED or not any(pair.probability != 0.5 for pair in pairs):
+        context.run.note(f"{count} questions of each arm are too few to measure what selection gains")
+        return {}
+    right: list[np.ndarray] = []
+    for arm in arms:
+        # Ids are as good as random: the first ones are a fair sample of the arm.
+        kept = without_questions(job.train, set(asked) - set(arm[:count]))
+        model: RewardModel = context.registry.create("reward_models", context.pipeline.reward, Run(context.run.seed))
+        model.fit(FitJob(train=kept, validation=job.validation, base=job.base))
+        seen = predict(model, pairs)
+        right.append(np.where(seen.predicted == 0.5, 0.5, (seen.predicted > 0.5) == (seen.stated > 0.5)).astype(float))
+    decided = np.where(seen.stated == 0.5, 0.0, seen.weight)
+    names = ("selection_gain", "reward_accuracy_selected_arm", "reward_accuracy_control_arm")
+    values = (right[0] - right[1], right[0], right[1])
+    return {name: weighted_mean(value, decided, seen.prompts) for name, value in zip(names, values, strict=True)}
 
 
 def check_patches(context: StageContext) -> Outcome:

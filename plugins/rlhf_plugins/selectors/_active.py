@@ -10,11 +10,9 @@ from typing import ClassVar, NamedTuple
 from pydantic import Field
 
 from rlhf_core import Candidate, PluginConfig, Question, RewardModel, Sample, Selector
+from rlhf_core.plugins import CONTROL_ARM
 from rlhf_core.splits import split_of
 from rlhf_plugins.selectors.random import Random, distinct
-
-CONTROL = "control: random"
-"""Reason of the questions that are drawn by lot, to be compared with."""
 
 
 class ActiveConfig(PluginConfig):
@@ -63,7 +61,7 @@ class ActiveSelector(Selector):
         held_out = [c for c in candidates if split_of(c.prompt) != "train"]
         by_lot = Random(run=self.run)
         if reward is None or not training:
-            return [_because(question, CONTROL) for question in by_lot.select(candidates, budget, None)]
+            return [_because(question, CONTROL_ARM) for question in by_lot.select(candidates, budget, None)]
         tested = min(round(budget * len(held_out) / len(candidates)), budget)
         asked = by_lot.select(held_out, tested, None)
         left = budget - len(asked)
@@ -76,7 +74,7 @@ class ActiveSelector(Selector):
         spare = budget - len(asked) - len(control) - len(chosen)
         known = {_pair(question) for question in (*asked, *control, *chosen)}
         more = [question for question in by_lot.select(training, budget, None) if _pair(question) not in known][:spare]
-        questions = [*(_because(question, CONTROL) for question in (*asked, *control, *more)), *chosen]
+        questions = [*(_because(question, CONTROL_ARM) for question in (*asked, *control, *more)), *chosen]
         return sorted(questions, key=lambda question: question.id)
 
     def best(self, pairs: Sequence[Pair], count: int) -> list[tuple[Pair, float]]:
