@@ -64,10 +64,7 @@ def promote(workspace: Workspace, pipeline: str, version: int, reason: str) -> t
     Raises WorkspaceError where there is no such version, where it is the champion already, or where a run that holds
     the workspace could promote at the same moment.
     """
-    from rlhf_flows.comparison import summaries
-
     with workspace.held(f"promote {pipeline}"):
-        rounds = {summary.campaign: len(summary.rounds) for summary in summaries(workspace, pipeline)}
         models = Tracker.open(workspace.folder, pipeline, workspace.mlflow_uri).models
         name = f"{pipeline}-policy"
         found, before = models.get(name, version), models.get(name, CHAMPION)
@@ -80,17 +77,15 @@ def promote(workspace: Workspace, pipeline: str, version: int, reason: str) -> t
             )
         if before is not None and before.version == found.version:
             raise WorkspaceError(f"version {version} of `{name}` is the champion already.", where=str(workspace.folder))
-        finished = rounds.get(found.origin.campaign)
-        if finished is None:
-            raise WorkspaceError(
-                f"the campaign of version {version} is not in this workspace.", where=str(workspace.folder)
-            )
+        # Every finished round has its version here; the campaign's summary is short while the campaign is replayed.
+        campaign = found.origin.campaign
+        last = max(one.origin.round for one in models.versions(name) if one.origin.campaign == campaign)
         who = ""
         with suppress(KeyError, OSError):
             who = getpass.getuser()
         one = Promotion(
-            campaign=found.origin.campaign,
-            after=finished - 1,
+            campaign=campaign,
+            after=last,
             round=found.origin.round,
             version=version,
             reason=reason,

@@ -60,6 +60,13 @@ def test_questions_of_both_arms(campaign):
     assert any(reason.startswith("uncertain") for reason in reasons)
 
 
+def test_the_report_shows_what_evaluators_found(campaign):
+    workspace, _ = campaign
+    (page,) = (workspace / "reports").glob("*/round-2.html")
+    text = page.read_text()
+    assert "elo" in text and "against" in text and "veto" not in text
+
+
 def test_patches_stop_a_round_and_can_be_put_right(campaign, tmp_path):
     workspace, _ = campaign
     path = tmp_path / "patches.jsonl"

@@ -100,7 +100,8 @@ def _health(
     rows = calibration_table(*surer_first(predictions.predicted, predictions.stated, predictions.weight))
     (context.draft / "calibration.json").write_text(json.dumps(rows))
     by_annotator = accuracy_by_annotator(model, held_out)
-    (context.draft / "annotators.json").write_text(json.dumps(by_annotator))
+    shown = [{"annotator": who, "accuracy": share, "answers": n} for who, (share, n) in by_annotator.items()]
+    (context.draft / "annotators.json").write_text(json.dumps(shown))
     if by_annotator:
         worst = min(accuracy for accuracy, _ in by_annotator.values())
         found["reward_accuracy_worst_annotator"] = Metric(value=worst, n=len(by_annotator))
