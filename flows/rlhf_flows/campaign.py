@@ -6,17 +6,20 @@ is known (`dry_run`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from pydantic import JsonValue
 
 from rlhf_core.errors import Waiting
 from rlhf_core.metrics import Metric
 from rlhf_core.pipeline import Ask, Pipeline
 from rlhf_core.pipeline.parts import choose
 from rlhf_core.plugins import Selector
-from rlhf_core.plugins.registry import Registry
+from rlhf_core.plugins.registry import Registry, files_digest
 from rlhf_flows.artifacts import Ref
 from rlhf_flows.engine import Engine
+from rlhf_flows.promotions import Promotion, champion_round
 from rlhf_flows.stage import Stage, StageResult
 from rlhf_flows.steps import collect, data, judge, learn, policy
 
@@ -65,11 +68,13 @@ class Campaign:
     collected: list[Collected] = field(default_factory=list)
     data: Ref | None = None
     gold: Ref | None = None
+    chosen: Sequence[Promotion] = ()
+    """Champions that people chose over the gate's."""
 
     @property
     def champion(self) -> Contender:
         """The promoted policy."""
-        return next(done.contender for done in reversed(self.rounds) if done.promoted)
+        return self.rounds[champion_round([done.promoted for done in self.rounds], self.chosen)].contender
 
     @property
     def warm_start(self) -> Contender:
@@ -168,8 +173,21 @@ class Campaign:
                     "base": self.warm_start.policy,
                     "previous": before.reward,
                 },
+                settings={
+                    "annotators": pipeline.test.annotators,
+                    "measure_selection": pipeline.ask is not None and pipeline.ask.measure_selection,
+                },
             )
         )  # fmt: skip
+        if pipeline.patches:
+            self._run(
+                Stage(
+                    "patches", learn.check_patches, "patches", "patches", number,
+                    plugins=(reward_plugin,),
+                    settings={"patches": [files_digest(path) for path in pipeline.patches]},
+                    inputs={"reward": reward.ref},
+                )
+            )  # fmt: skip
         champion = self.champion
         start = champion if pipeline.start_from == "champion" else self.warm_start
         reference = champion if pipeline.reference == "champion" else self.warm_start
@@ -192,7 +210,7 @@ class Campaign:
                 "gate", judge.Decide(contender.metrics, champion.metrics), "gate", "decision", number,
                 plugins=(("gates", pipeline.gate),),
                 settings={
-                    side: {name: metric.model_dump(mode="json") for name, metric in metrics.items()}
+                    side: _plain(metrics)
                     for side, metrics in (("challenger", contender.metrics), ("champion", champion.metrics))
                 },
                 inputs={"policy": optimized.ref},
@@ -249,10 +267,14 @@ class Campaign:
             "samples_champion": self.champion.samples if self.rounds else None,
             "samples_warm_start": self.warm_start.samples if self.rounds else None,
         }
+        past = {f"samples_round_{done.number}": done.contender.samples for done in self.rounds}
+        history = [_plain(done.contender.metrics) for done in self.rounds]
         metrics: dict[str, Metric] = dict(reward_metrics or {})
         evaluations = []
         judges = () if pipeline.gold is None else (("reward_models", pipeline.gold),)
         for i, use in enumerate(pipeline.evaluate):
+            # An evaluator that does not look back keeps its key whatever the rounds before were.
+            looks_back = getattr(self.registry.load("evaluators", use.use), "looks_back", False)
             found = self._run(
                 Stage(
                     f"evaluate_{use.use}" + (f"_{i}" if pipeline.evaluate.index(use) != i else ""),
@@ -260,13 +282,18 @@ class Campaign:
                     plugins=(
                         ("evaluators", use), ("policies", pipeline.policy), ("reward_models", pipeline.reward), *judges
                     ),
-                    settings=pipeline.test.model_dump(mode="json"),
-                    inputs=inputs,
+                    settings={**pipeline.test.model_dump(mode="json"), **({"history": history} if looks_back else {})},
+                    inputs={**inputs, **past} if looks_back else inputs,
                 )
             )  # fmt: skip
             metrics |= found.metrics
             evaluations.append(found.ref)
         return Contender(number, policy_ref, samples, metrics), tuple(evaluations)
+
+
+def _plain(metrics: Mapping[str, Metric]) -> dict[str, JsonValue]:
+    """Metrics as JSON, for the settings that a stage's key is made of."""
+    return {name: metric.model_dump(mode="json") for name, metric in metrics.items()}
 
 
 def _learns(registry: Registry, pipeline: Pipeline) -> bool:

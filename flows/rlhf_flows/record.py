@@ -20,6 +20,7 @@ from rlhf_core.tracking.registry import CHALLENGER, CHAMPION, Origin
 from rlhf_core.tracking.run import Status, TrackedRun
 from rlhf_core.tracking.tracker import Tracker
 from rlhf_flows.artifacts import Ref
+from rlhf_flows.promotions import promotions
 from rlhf_flows.stage import Stage, StageResult
 from rlhf_flows.workspace import Workspace, write_atomically
 
@@ -51,15 +52,12 @@ class CampaignSummary(BaseModel):
     seed: int
     rounds: tuple[RoundSummary, ...] = ()
 
-    @property
-    def champion(self) -> RoundSummary:
-        """The last round whose policy was promoted."""
-        return next(summary for summary in reversed(self.rounds) if summary.promoted)
-
 
 def campaign_key(pipeline: Pipeline) -> str:
-    """Identity of a campaign: the pipeline without its number of rounds, so that more rounds continue it."""
-    return content_id(pipeline.model_dump(mode="json", exclude={"rounds"}))
+    """Identity of a campaign: the pipeline without its number of rounds and its patch sets, so that more of them
+    continue it.
+    """
+    return content_id(pipeline.model_dump(mode="json", exclude={"rounds", "patches"}))
 
 
 class StageRecord:
@@ -227,6 +225,9 @@ class CampaignRecord:
         if summary.promoted:
             models.set_alias(self.policy_name, CHAMPION, version.version)
             self.run.link_model(version, summary.round)
+        for chosen in promotions(self.workspace, self.pipeline.pipeline, self.key):
+            if chosen.after == summary.round:
+                models.set_alias(self.policy_name, CHAMPION, chosen.version)
 
     def finish(self) -> None:
         """The campaign is complete."""

@@ -57,6 +57,9 @@ def _data(record: CampaignRecord, workspace: Workspace, done: Round) -> RoundDat
     tables: dict[str, list[dict[str, Any]]] = {}
     for ref in done.evaluations:
         tables |= json.loads((workspace.artifacts / ref.uri / "tables.json").read_text())
+    heard = workspace.artifacts / done.reward.uri / "annotators.json" if done.reward else None
+    if heard is not None and heard.exists() and (rows := json.loads(heard.read_text())):
+        tables["reward_model_by_annotator"] = rows
     samples = [SampleRow.of(row) for row in tables.pop("samples", [])]
     decision = Decision(promote=done.promoted, reasons=done.reasons) if done.number else None
     stages = {name: curve for (number, name), curve in record.curves.items() if number == done.number}

@@ -11,8 +11,10 @@ from rlhf_core.plugins.registry import Registry
 from rlhf_flows.campaign import Campaign, Round
 from rlhf_flows.display import Display
 from rlhf_flows.dry_run import DryRun, Planned
+from rlhf_flows.engine import Engine
 from rlhf_flows.flows import Half
-from rlhf_flows.record import CampaignRecord, CampaignSummary, RoundSummary
+from rlhf_flows.promotions import promotions
+from rlhf_flows.record import CampaignRecord, CampaignSummary, RoundSummary, campaign_key
 from rlhf_flows.server import PrivateServer
 from rlhf_flows.workspace import Workspace
 
@@ -45,7 +47,7 @@ class Session:
 
         configure(self.workspace)
         engine = DryRun(self.pipeline, self.registry, self.workspace)
-        campaign = Campaign(self.pipeline, self.registry, engine)
+        campaign = self._campaign(engine)
         campaign.start()
         for _ in range(self.pipeline.rounds):
             campaign.collect()
@@ -68,7 +70,11 @@ class Session:
             record = CampaignRecord(self.pipeline, self.registry, self.workspace, tracker)
             with server.answering():
                 engine = PrefectEngine(self.pipeline, self.registry, self.workspace, self.display, record)
-                return self._run_campaign(Campaign(self.pipeline, self.registry, engine), record, only)
+                return self._run_campaign(self._campaign(engine), record, only)
+
+    def _campaign(self, engine: Engine) -> Campaign:
+        chosen = promotions(self.workspace, self.pipeline.pipeline, campaign_key(self.pipeline))
+        return Campaign(self.pipeline, self.registry, engine, chosen=chosen)
 
     def _run_campaign(self, campaign: Campaign, record: CampaignRecord, only: Half | None) -> CampaignSummary:
         from rlhf_flows.flows import run_loop

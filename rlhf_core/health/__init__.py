@@ -3,14 +3,19 @@
 from rlhf_core.health.held_out import (
     accuracy_by_annotator,
     accuracy_on_newest,
+    by_annotators,
+    held_out_annotators,
     held_out_ratings,
     leaks,
+    length,
     length_correlation,
     position_preference,
     predict,
     predictions,
-    without_prompts,
+    predictions_of_people,
+    without_questions,
 )
+from rlhf_core.health.patches import Patch, read_patches, regressions
 from rlhf_core.health.preferences import (
     Predictions,
     accuracy,
@@ -31,9 +36,10 @@ from rlhf_core.health.preferences import (
 from rlhf_core.health.ratings import pearson, rating_health, spearman, threshold_accuracy
 
 __all__ = [
-    "Predictions", "accuracy", "accuracy_by_annotator", "accuracy_on_newest", "auc", "both_orders", "brier",
-    "calibration_table", "confusion", "ece", "held_out_ratings", "leaks", "length_correlation", "length_rule",
-    "log_loss", "longer_first", "longer_wins", "pearson", "position_preference", "predict", "predictions",
-    "preference_health", "rating_health", "spearman", "surer_first", "threshold_accuracy", "weighted_mean",
-    "without_prompts",
+    "Patch", "Predictions", "accuracy", "accuracy_by_annotator", "accuracy_on_newest", "auc", "both_orders", "brier",
+    "by_annotators", "calibration_table", "confusion", "ece", "held_out_annotators", "held_out_ratings", "leaks",
+    "length", "length_correlation", "length_rule", "log_loss", "longer_first", "longer_wins", "pearson",
+    "position_preference", "predict", "predictions", "predictions_of_people", "preference_health", "rating_health",
+    "read_patches", "regressions", "spearman", "surer_first", "threshold_accuracy", "weighted_mean",
+    "without_questions",
 ]  # fmt: skip

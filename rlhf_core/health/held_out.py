@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from rlhf_core.health.preferences import Predictions, accuracy, weighted_mean
 from rlhf_core.health.ratings import rating_health, spearman
 from rlhf_core.metrics import Metric
-from rlhf_core.records import Comparison, Sample
+from rlhf_core.records import Answer, Comparison, Sample
 
 if TYPE_CHECKING:
     from rlhf_core.feedback.dataset import FeedbackSet, Pair
@@ -98,15 +99,21 @@ def held_out_ratings(model: RewardModel, held_out: FeedbackSet, seed: int = 0) -
     return {name: metric for name, metric in found.items() if name in ("reward_spearman", "reward_pearson")}
 
 
-def length_correlation(model: RewardModel, pairs: Sequence[Pair]) -> dict[str, Metric]:
-    """`reward_length_correlation`: rank correlation, within prompts, of the score's and the length's difference."""
-    if len(pairs) < 2:
-        return {}
-    found = predict(model, pairs)
-    # Both orders, so that the order in which a pair is stored does not matter.
+def predictions_of_people(feedback: FeedbackSet) -> Predictions:
+    """What people said of all pairs, as if predicted: for figures of the labels alone."""
+    pairs = feedback.pairs()
+    return predictions(pairs, [pair.probability for pair in pairs])
+
+
+def length_correlation(found: Predictions) -> dict[str, Metric]:
+    """`reward_length_correlation`: rank correlation of the predicted preference with the difference in length.
+
+    Compare it with the same figure of people's own preferences: what is above it the model has made up.
+    """
     gaps = np.concatenate([found.predicted - 0.5, 0.5 - found.predicted])
+    # Both orders of every pair, so that the order in which it is stored does not matter.
     value = spearman(gaps, np.concatenate([found.longer, -found.longer]))
-    return {} if np.isnan(value) else {"reward_length_correlation": Metric(value=value, n=len(pairs))}
+    return {} if np.isnan(value) else {"reward_length_correlation": Metric(value=value, n=len(found.predicted))}
 
 
 def position_preference(feedback: FeedbackSet) -> dict[str, Metric]:
@@ -125,17 +132,46 @@ def position_preference(feedback: FeedbackSet) -> dict[str, Metric]:
     return {"first_shown_chosen": weighted_mean(np.array(won), np.ones(len(won)), prompts)}
 
 
-def leaks(train: FeedbackSet, held_out: FeedbackSet) -> set[str]:
-    """Contents of prompts that are asked on both sides of a split: what is measured on them is not held out."""
-    ours, theirs = ({answer.question.prompt.content for answer in side.answers()} for side in (train, held_out))
-    return ours & theirs
+def held_out_annotators(feedback: FeedbackSet, share: float) -> set[str]:
+    """The annotators whose answers train nothing: at least one and at most all but one where `share` > 0, by a hash of
+    their names, so that somebody held out today was never learnt from.
+    """
+    names = sorted(feedback.annotators(), key=lambda name: hashlib.sha256(name.encode()).digest())
+    return set(names[: min(max(round(share * len(names)), 1), len(names) - 1)]) if share > 0 else set()
 
 
-def without_prompts(feedback: FeedbackSet, contents: set[str]) -> FeedbackSet:
-    """The answers on other prompts."""
+def by_annotators(feedback: FeedbackSet, names: set[str], given: bool) -> FeedbackSet:
+    """The answers that these annotators gave, or those that they did not give."""
     from rlhf_core.feedback.dataset import FeedbackSet
 
-    return FeedbackSet(answer for answer in feedback.answers() if answer.question.prompt.content not in contents)
+    return FeedbackSet(answer for answer in feedback.answers() if (answer.feedback.annotator in names) == given)
+
+
+def leaks(train: FeedbackSet, held_out: FeedbackSet) -> set[str]:
+    """Ids of held-out questions that training knows: whose prompt, or group of prompts, or one of whose samples in
+    answer to the same words, is also on the other side.
+
+    Splits are made by group, and by words where there is no group; data that brings its own split, or one article in
+    two groups, can break it. Two prompts with equal words in different groups are no leak as long as their samples
+    differ: a task has one instruction for everything.
+    """
+    known = {key for answer in train.answers() for key in _traces(answer)}
+    return {answer.question.id for answer in held_out.answers() if known & _traces(answer)}
+
+
+def without_questions(feedback: FeedbackSet, questions: set[str]) -> FeedbackSet:
+    """The answers to other questions."""
+    from rlhf_core.feedback.dataset import FeedbackSet
+
+    return FeedbackSet(answer for answer in feedback.answers() if answer.question.id not in questions)
+
+
+def _traces(answer: Answer) -> set[tuple[str, str]]:
+    """What an answer's question is recognised by."""
+    prompt = answer.question.prompt
+    place = ("group", prompt.group) if prompt.group else ("prompt", prompt.content)
+    said = {(prompt.content, str(sample.text)) for sample in answer.question.samples if sample.text is not None}
+    return {place, *said}
 
 
 def _accuracy(found: Predictions, places: Sequence[int], name: str, seed: int) -> dict[str, Metric]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ def rating_health(
     """
     if len(predicted) < 2:
         return {}
-    figures = {
+    figures: dict[str, Callable[[Floats, Floats], float]] = {
         "spearman": spearman,
         "pearson": pearson,
         "rating_mse": lambda p, y: float(((p - y) ** 2).mean()),
@@ -58,7 +58,9 @@ def rating_health(
     return {f"reward_{name}": metric for name, metric in found.items() if metric is not None}
 
 
-def cluster_bootstrap(figure, x: Floats, y: Floats, prompts: Sequence[str], seed: int = 0) -> Metric | None:  # type: ignore[no-untyped-def]
+def cluster_bootstrap(
+    figure: Callable[[Floats, Floats], float], x: Floats, y: Floats, prompts: Sequence[str], seed: int = 0
+) -> Metric | None:
     """`figure(x, y)` with a 95 % percentile interval over prompts, which are drawn with all their samples."""
     value = figure(x, y)
     if np.isnan(value):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,6 +32,9 @@ class Ask(Part):
     """Answers wanted for each question from each annotator plugin, by different annotators."""
     selector: Annotated[Use, Use.of("selectors")] = Use(use="random")
     """Chooses which samples to ask about."""
+    measure_selection: bool = False
+    """Fit two more reward models each round, on equally many answers to chosen questions and to the control arm's, to
+    see what the selector gains (`selection_gain`, the difference of their accuracies on held-out prompts)."""
     annotators: Annotated[tuple[Use, ...], Use.of("annotators")] = Field(min_length=1)
     """Who answers; every one is asked every question."""
 
@@ -44,6 +48,9 @@ class Test(Part):
     """Held-out prompts at most."""
     samples: int = Field(2, ge=1)
     """Samples a policy and prompt."""
+    annotators: float = Field(0.0, ge=0, lt=1)
+    """Share of the annotators, at least one, whose answers train no reward model, so that it can be measured on people
+    it never heard (`reward_accuracy_new_annotators`). 0 for none, which learns from everybody."""
 
 
 class Pipeline(Part):
@@ -65,6 +72,10 @@ class Pipeline(Part):
     """Asking for new feedback; left out where the data brings all feedback."""
     reward: Annotated[Use, Use.of("reward_models")]
     """Learns what is preferred."""
+    patches: tuple[Path, ...] = ()
+    """Patch sets: JSONL files of problems that were found once (`prompt`, `better`, `worse`; `why` for the reader and
+    `since`, the first round that must get it right). A reward model that does not score `better` above `worse` stops
+    its round, with the examples. More of them go on with the same campaign."""
     gold: Annotated[Use | None, Use.of("reward_models")] = None
     """The held-back judge, which training never sees; one that learns is fitted on test-split feedback alone."""
     optimize: Annotated[Use, Use.of("optimizers")]

@@ -19,7 +19,13 @@ from rlhf_core.plugins.registry import PluginInfo, Registry
 from rlhf_core.plugins.slots import Loc
 from rlhf_core.records import Comparison, Demonstration, Feedback, Ranking, Rating
 
-STAGE_METRICS = frozenset(f"reward_{name}" for name in ("accuracy", "ece", "f1", "auc", "brier", "precision", "recall"))
+STAGE_METRICS = frozenset(
+    f"reward_{name}"
+    for name in (
+        "accuracy", "accuracy_new_annotators", "accuracy_newest", "accuracy_worst_annotator", "auc", "brier", "ece", "f1",
+        "length_correlation", "pearson", "precision", "recall", "spearman", "spread",
+    )
+)  # fmt: skip
 """Metrics that gates may read although no evaluator produces them: how the reward model did on held-out prompts."""
 
 Kinds = frozenset[type[Feedback]]

@@ -8,7 +8,7 @@ from rlhf_core.plugins.gate import Decision, Gate
 from rlhf_core.plugins.optimizer import OptimizeJob, Optimizer
 from rlhf_core.plugins.policy import LanguageModelPolicy, Policy
 from rlhf_core.plugins.reward_model import FitJob, RewardModel, Scores
-from rlhf_core.plugins.selector import Candidate, Selector
+from rlhf_core.plugins.selector import CONTROL_ARM, Candidate, Selector
 from rlhf_core.plugins.warm_start import WarmStart
 
 CONTRACTS: dict[str, type[Plugin]] = {
@@ -20,7 +20,7 @@ CONTRACTS: dict[str, type[Plugin]] = {
 """Kind (plural) -> contract."""
 
 __all__ = [
-    "ANY", "CONTRACTS", "CONTROL", "TEXT",
+    "ANY", "CONTRACTS", "CONTROL", "CONTROL_ARM", "TEXT",
     "Annotator", "Candidate", "DataSource", "Decision", "DeferredAnnotator", "EvaluateJob", "Evaluation", "Evaluator",
     "FitJob", "Gate", "LanguageModelPolicy", "OptimizeJob", "Optimizer", "PastRound", "Plugin", "PluginConfig", "Policy",
     "RewardModel", "Saved", "Scores", "Selector", "Use", "WarmStart",

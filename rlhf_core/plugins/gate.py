@@ -24,6 +24,9 @@ class Gate(Plugin):
     """Decides on evidence."""
 
     kind: ClassVar[str] = "gates"
+    round: int = 1
+    """Which challenger of the campaign is judged, from 1; set by whoever asks. Gates that limit how often a campaign
+    promotes by luck need it: every round is another chance."""
 
     @classmethod
     def needs(cls, config: Any) -> frozenset[str]:

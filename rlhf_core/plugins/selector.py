@@ -9,6 +9,9 @@ from rlhf_core.plugins.base import Plugin
 from rlhf_core.plugins.reward_model import RewardModel
 from rlhf_core.records import Prompt, Question, Sample
 
+CONTROL_ARM = "control: random"
+"""`Question.reason` of what an active selector draws by lot, to be compared with what it chooses."""
+
 
 class Candidate(NamedTuple):
     """A prompt with all its samples, none of which two are equal."""

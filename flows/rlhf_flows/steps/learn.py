@@ -8,10 +8,29 @@ import numpy as np
 
 from rlhf_core.errors import TrainingError
 from rlhf_core.feedback.dataset import FeedbackSet
-from rlhf_core.health import Predictions, calibration_table, preference_health, surer_first
+from rlhf_core.health import (
+    accuracy_by_annotator,
+    accuracy_on_newest,
+    by_annotators,
+    calibration_table,
+    held_out_annotators,
+    held_out_ratings,
+    leaks,
+    length_correlation,
+    longer_wins,
+    position_preference,
+    predict,
+    predictions_of_people,
+    preference_health,
+    read_patches,
+    regressions,
+    surer_first,
+    weighted_mean,
+    without_questions,
+)
 from rlhf_core.metrics import Metric
-from rlhf_core.plugins import FitJob, OptimizeJob, Optimizer, RewardModel
-from rlhf_core.records import Sample
+from rlhf_core.plugins import CONTROL_ARM, FitJob, OptimizeJob, Optimizer, RewardModel
+from rlhf_core.run import Run
 from rlhf_flows.stage import Outcome, StageContext
 from rlhf_flows.steps.artifacts_io import (
     demonstrations_of,
@@ -21,6 +40,11 @@ from rlhf_flows.steps.artifacts_io import (
     prompts_of,
     save_into,
 )
+
+SHOWN_PATCHES = 10
+"""Examples that an error shows."""
+FEWEST_MATCHED = 10
+"""Questions of each arm below which nothing is said about what selection gains."""
 
 
 def fit_reward(context: StageContext) -> Outcome:
@@ -40,44 +64,114 @@ def fit_reward(context: StageContext) -> Outcome:
             raise TrainingError(
                 "no feedback is on training prompts.", remedy="Collect more feedback, or check the data's splits."
             )
+        share = context.pipeline.test.annotators
+        strangers = held_out_annotators(train, share)
+        if strangers:
+            context.run.note(f"learns nothing from {', '.join(sorted(strangers))}: held out to be measured on")
+            train, validation = (by_annotators(part, strangers, given=False) for part in (train, validation))
         previous = load_reward(context, "previous", use) if context.input("previous") is not None else None
         base = load_policy(context, "base") if context.input("base") is not None else None
         metrics = dict(model.fit(FitJob(train=train, validation=validation, previous=previous, base=base)))
-        held_out = test if test.pairs() else validation
+        held_out = test if test.pairs() or test.ratings() else validation
         if held_out is validation:
             context.run.note("no feedback on test prompts yet: measured on the validation prompts")
-        metrics |= _health(context, model, held_out)
+        known = leaks(train, held_out)
+        if known:
+            context.run.note(f"{len(known)} held-out questions are known from training: not measured on them")
+            held_out = without_questions(held_out, known)
+        metrics |= _health(context, model, held_out, train)
+        if strangers:
+            metrics |= _of_strangers(model, by_annotators(held_out, strangers, given=True))
+        if context.pipeline.ask is not None and context.pipeline.ask.measure_selection:
+            metrics |= _selection_gain(context, FitJob(train=train, validation=validation, base=base), held_out)
         if "reward_accuracy" in metrics:
             shown = {name: metrics.get(f"reward_{name}") for name in ("ece", "length_accuracy")}
             summary = f"accuracy {metrics['reward_accuracy']}"
             summary += f"  ECE {shown['ece'].value:.2f}" if shown["ece"] else ""
             summary += f"  (length alone {shown['length_accuracy'].value:.2f})" if shown["length_accuracy"] else ""
+        elif "reward_spearman" in metrics:
+            summary = f"Spearman {metrics['reward_spearman']}"
     save_into(model, context.draft / "reward")
     return Outcome(metrics, {"summary": summary})
 
 
-def _health(context: StageContext, model: RewardModel, held_out: FeedbackSet) -> dict[str, Metric]:
-    """How well the model predicts held-out preferences; the reliability table goes beside the weights."""
+def _health(
+    context: StageContext, model: RewardModel, held_out: FeedbackSet, train: FeedbackSet
+) -> dict[str, Metric]:
+    """How well the model predicts held-out people; the tables of the report go beside the weights."""
+    found = held_out_ratings(model, held_out) | position_preference(train)
     pairs = held_out.pairs()
     if not pairs:
-        return {}
-    prompts = [pair.prompt for pair in pairs]
-    first = np.array(model.score(prompts, [pair.first.blind() for pair in pairs]).mean)
-    second = np.array(model.score(prompts, [pair.second.blind() for pair in pairs]).mean)
-    predictions = Predictions(
-        predicted=1 / (1 + np.exp(second - first)),
-        stated=np.array([pair.probability for pair in pairs]),
-        weight=np.array([pair.weight for pair in pairs]),
-        longer=np.array([_length(pair.first) - _length(pair.second) for pair in pairs], dtype=float),
-        prompts=[prompt.group or prompt.id for prompt in prompts],
-    )
+        return found
+    predictions = predict(model, pairs)
     rows = calibration_table(*surer_first(predictions.predicted, predictions.stated, predictions.weight))
     (context.draft / "calibration.json").write_text(json.dumps(rows))
-    return preference_health(predictions)
+    by_annotator = accuracy_by_annotator(model, held_out)
+    shown = [{"annotator": who, "accuracy": share, "answers": n} for who, (share, n) in by_annotator.items()]
+    (context.draft / "annotators.json").write_text(json.dumps(shown))
+    if by_annotator:
+        worst = min(accuracy for accuracy, _ in by_annotator.values())
+        found["reward_accuracy_worst_annotator"] = Metric(value=worst, n=len(by_annotator))
+    longer = longer_wins(predictions_of_people(train))
+    return (
+        found
+        | preference_health(predictions, longer_is_better=longer)
+        | accuracy_on_newest(predictions, pairs)
+        | length_correlation(predictions)
+    )
 
 
-def _length(sample: Sample) -> int:
-    return len(sample.text or "") if sample.trajectory is None else len(sample.trajectory.actions)
+def _of_strangers(model: RewardModel, held_out: FeedbackSet) -> dict[str, Metric]:
+    """Accuracy on people whom it never heard, about prompts that it never saw."""
+    pairs = held_out.pairs()
+    found = preference_health(predict(model, pairs)) if pairs else {}
+    return {"reward_accuracy_new_annotators": found["reward_accuracy"]} if "reward_accuracy" in found else {}
+
+
+def _selection_gain(context: StageContext, job: FitJob, held_out: FeedbackSet) -> dict[str, Metric]:
+    """Accuracy of a reward model fitted on chosen questions less that of one fitted on the control arm's, from equally
+    many questions each. Both are measured on the same held-out prompts, which are always asked about by lot.
+    """
+    arms: tuple[list[str], list[str]] = ([], [])
+    asked = {answer.question.id: answer.question for answer in job.train.answers()}
+    for name, question in sorted(asked.items()):
+        arms[question.reason == CONTROL_ARM].append(name)
+    count = min(map(len, arms))
+    pairs = held_out.pairs()
+    if count < FEWEST_MATCHED or not any(pair.probability != 0.5 for pair in pairs):
+        context.run.note(f"{count} questions of each arm are too few to measure what selection gains")
+        return {}
+    right: list[np.ndarray] = []
+    for arm in arms:
+        # Ids are as good as random: the first ones are a fair sample of the arm.
+        kept = without_questions(job.train, set(asked) - set(arm[:count]))
+        model: RewardModel = context.registry.create("reward_models", context.pipeline.reward, Run(context.run.seed))
+        model.fit(FitJob(train=kept, validation=job.validation, base=job.base))
+        seen = predict(model, pairs)
+        right.append(np.where(seen.predicted == 0.5, 0.5, (seen.predicted > 0.5) == (seen.stated > 0.5)).astype(float))
+    decided = np.where(seen.stated == 0.5, 0.0, seen.weight)
+    names = ("selection_gain", "reward_accuracy_selected_arm", "reward_accuracy_control_arm")
+    values = (right[0] - right[1], right[0], right[1])
+    return {name: weighted_mean(value, decided, seen.prompts) for name, value in zip(names, values, strict=True)}
+
+
+def check_patches(context: StageContext) -> Outcome:
+    """Every problem that was found once must stay solved. Raises TrainingError with the examples that are not."""
+    model = load_reward(context, "reward", context.pipeline.reward)
+    patches = [patch for path in context.pipeline.patches for patch in read_patches(path)]
+    due = [patch for patch in patches if patch.since <= context.stage.round]
+    failed = regressions(model, due)
+    if failed:
+        shown = "\n".join(f"- {patch.words()}" for patch in failed[:SHOWN_PATCHES])
+        more = f"\n- and {len(failed) - SHOWN_PATCHES} more" if len(failed) > SHOWN_PATCHES else ""
+        raise TrainingError(
+            f"the reward model of round {context.stage.round} gets {len(failed)} of {len(due)} patched examples wrong:"
+            f"\n{shown}{more}",
+            where=", ".join(map(str, context.pipeline.patches)),
+            remedy="Bring feedback like them (a data source with `chosen` and `rejected`), or change the reward model.",
+        )
+    (context.draft / "patches.json").write_text(json.dumps({"checked": len(due)}))
+    return Outcome({"patches_checked": Metric(value=len(due))}, {"summary": f"{len(due)} examples stay right"})
 
 
 def fit_gold(context: StageContext) -> Outcome:

@@ -17,6 +17,8 @@ def bradley_terry(wins: Floats, ties: float = 0.5) -> Floats:
     between every two players, without which somebody who never lost would be infinitely strong.
     """
     players = len(wins)
+    if players < 2:
+        return np.zeros(players)
     wins = wins + ties / 2 * (1 - np.eye(players))
     np.fill_diagonal(wins, 0.0)
     games, won = wins + wins.T, wins.sum(1)

@@ -1,0 +1,269 @@
+"""Kinds of reward models on real feedback, beside length alone and TF-IDF logistic regression, on one held-out split.
+
+    python benchmarks/reward_models.py [--data clickbait17 pandalm ...] [--kinds pairwise ...] [--limit N]
+                                       [--model FOLDER] [--epochs N] [--json]
+    python benchmarks/reward_models.py --trl [--limit N]
+
+The data sets lie in the folder RLHF_TEST_DATA. Splits are by A/B test, post, dialogue or instruction, as training makes
+them. Accuracy is that of held-out pairs with a winner, with a 95 % interval over prompts; ECE the calibration error of
+sigma(score difference); Spearman the rank correlation of scores with people's mean ratings, where there are ratings.
+Seconds are those of the fit. Without `--model` transformers start from a small model of random weights, with a
+vocabulary of the training texts: what they reach says what they learn from these labels alone.
+
+`--trl` measures training pairs per second of `pairwise` and of TRL's RewardTrainer on the same pairs, the same starting
+weights, the same batches of 32, one epoch, nothing held out; what either needs for tokens counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlhf_core import health
+from rlhf_core.feedback.dataset import FeedbackSet, Pair
+from rlhf_core.lm.model import LanguageModel
+from rlhf_core.lm.starter import Starter, make_starter
+from rlhf_core.metrics import Metric
+from rlhf_core.plugins import FitJob, LanguageModelPolicy, RewardModel, Scores, Use
+from rlhf_core.plugins.registry import Registry
+from rlhf_core.records import Answer, Prompt, Question, Sample
+
+DATA = Path(os.environ.get("RLHF_TEST_DATA", "../shared/data"))
+PROMPT_TOKENS, ANSWER_TOKENS = 64, 64
+
+
+def upworthy(registry: Registry) -> Iterator[Answer]:
+    """Headlines of A/B tests, compared by clicks."""
+    return registry.create(
+        "data_sources",
+        Use(
+            use="table", path=str(DATA / "upworthy/upworthy_clean.parquet"),
+            columns={"text": "headline", "clicks": "clicks", "impressions": "impressions",
+                     "group": "clickability_test_id"},
+            prompt_template="Story: {lede}\nHeadline:", field_characters=120, strip_html=True, min_exposures=500,
+            max_pairs_per_group=6, broken_rows="skip",
+        ),
+    ).feedback()  # fmt: skip
+
+
+def clickbait17(registry: Registry) -> Iterator[Answer]:
+    """Posts with the mean of five grades each."""
+    return registry.create(
+        "data_sources",
+        Use(
+            use="table", path=str(DATA / "clickbait17/train.json"),
+            columns={"text": "post_text", "score": "truth_mean", "group": "text_id"}, score_low=0, score_high=1,
+            prompt_template="Write a headline.",
+        ),
+    ).feedback()  # fmt: skip
+
+
+def hh(name: str) -> Callable[[Registry], Iterator[Answer]]:
+    """Dialogues, chosen and rejected."""
+
+    def read(registry: Registry) -> Iterator[Answer]:
+        path = str(DATA / f"hh-rlhf/{name}-base.test.jsonl.gz")
+        return registry.create(
+            "data_sources", Use(use="hf_dataset", path=path, format="hh", broken_rows="skip")
+        ).feedback()
+
+    return read
+
+
+def pandalm(registry: Registry) -> Iterator[Answer]:
+    """Answers to instructions, compared by three annotators, with ties."""
+    for row in json.loads((DATA / "pandalm/testset-v1.json").read_text(encoding="utf-8")):
+        prompt = Prompt(text="\n".join(filter(None, [row["instruction"], row["input"]])))
+        samples = tuple(Sample(prompt_id=prompt.id, text=row[f"response{i}"]) for i in (1, 2))
+        question = Question(prompt=prompt, samples=samples)
+        for who in ("annotator1", "annotator2", "annotator3"):
+            scores = {0: (0, 0), 1: (1, 0), 2: (0, 1)}[row[who]]
+            yield Answer(question=question, feedback=question.compare(scores, annotator=who, source="person"))
+
+
+SETS: dict[str, Callable[[Registry], Iterator[Answer]]] = {
+    "upworthy": upworthy,
+    "clickbait17": clickbait17,
+    "hh-harmless": hh("harmless"),
+    "hh-helpful": hh("helpful"),
+    "pandalm": pandalm,
+}
+KINDS: dict[str, dict[str, Any]] = {
+    "feed_forward": {"use": "feed_forward"},
+    "ensemble": {"use": "ensemble", "members": [{"use": "feed_forward"}], "copies": 3},
+    "pairwise": {"use": "pairwise"},
+    "ranking": {"use": "ranking"},
+    "regression": {"use": "regression"},
+    "ordinal": {"use": "regression", "loss": "ordinal"},
+}
+
+
+class Linear(RewardModel):
+    """Logistic regression on the difference of two answers' features, without an intercept."""
+
+    def __init__(self, features: Callable[[Sequence[str]], Any]) -> None:
+        super().__init__()
+        self.features = features
+        self.weights: Any = None
+
+    def learn(self, pairs: Sequence[Pair]) -> None:
+        """Sure pairs count more."""
+        from sklearn.linear_model import LogisticRegression
+
+        decided = [pair for pair in pairs if pair.probability != 0.5]
+        first, second = (
+            self.features([getattr(pair, side).text or "" for pair in decided]) for side in ("first", "second")
+        )
+        model = LogisticRegression(fit_intercept=False, max_iter=1000)
+        won = [pair.probability > 0.5 for pair in decided]
+        model.fit(first - second, won, sample_weight=[abs(2 * pair.probability - 1) for pair in decided])
+        self.weights = model.coef_[0]
+
+    def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> Scores:
+        """Weighted features."""
+        return Scores((self.features([sample.text or "" for sample in samples]) @ self.weights).tolist())
+
+
+def by_length(train: FeedbackSet) -> RewardModel:
+    """Characters alone."""
+    model = Linear(lambda texts: np.array([[len(text) / 100] for text in texts]))
+    model.learn(train.pairs())
+    return model
+
+
+def by_tfidf(train: FeedbackSet) -> RewardModel:
+    """Words and pairs of words."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    pairs = train.pairs()
+    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    words.fit(sorted({sample.text or "" for pair in pairs for sample in (pair.first, pair.second)}))
+    model = Linear(words.transform)
+    model.learn(pairs)
+    return model
+
+
+class Given(LanguageModelPolicy):
+    """A policy that is nothing but a language model."""
+
+    def __init__(self, lm: LanguageModel) -> None:
+        super().__init__()
+        self.lm = lm
+
+
+def start_of(train: FeedbackSet, folder: Path | None) -> Given:
+    """What transformers start from."""
+    if folder is not None:
+        options = {"max_prompt_tokens": PROMPT_TOKENS, "max_new_tokens": ANSWER_TOKENS}
+        return Given(LanguageModel.from_pretrained(folder, **options))
+    texts = [str(sample.text) for answer in train.answers() for sample in answer.question.samples]
+    shape = Starter(vocab_size=2048)
+    return Given(
+        make_starter(texts[:20_000], shape=shape, max_prompt_tokens=PROMPT_TOKENS, max_new_tokens=ANSWER_TOKENS, seed=0)
+    )
+
+
+def thinned(answers: Iterator[Answer], limit: int | None) -> FeedbackSet:
+    """At most `limit` answers, evenly from the whole, whatever order the data comes in."""
+    found = list(answers)
+    step = max(len(found) // limit, 1) if limit else 1
+    return FeedbackSet.of(found[::step][:limit])
+
+
+def measured(model: RewardModel, held_out: FeedbackSet) -> dict[str, Metric]:
+    """Accuracy, ECE, Spearman."""
+    pairs = held_out.pairs()
+    found = health.preference_health(health.predict(model, pairs)) if pairs else {}
+    found |= health.held_out_ratings(model, held_out)
+    return {name: found[f"reward_{name}"] for name in ("accuracy", "ece", "spearman") if f"reward_{name}" in found}
+
+
+def table(name: str, feedback: FeedbackSet, options: argparse.Namespace, registry: Registry) -> dict[str, Any]:
+    """All models on one data set."""
+    train, validation, test = (feedback.split(split) for split in ("train", "validation", "test"))
+    rows: dict[str, dict[str, Any]] = {}
+
+    def row(kind: str, make: Callable[[], RewardModel]) -> None:
+        start = time.perf_counter()
+        model = make()
+        seconds = time.perf_counter() - start
+        found = measured(model, test)
+        rows[kind] = {"seconds": seconds, **{key: metric.model_dump() for key, metric in found.items()}}
+        accuracy, ece, spearman = (found.get(key) for key in ("accuracy", "ece", "spearman"))
+        print(
+            f"{name:12} {kind:14} {accuracy!s:>22} {f'{ece.value:.3f}' if ece else '—':>7} "
+            f"{f'{spearman.value:.3f}' if spearman else '—':>9} {seconds:8.1f}"
+        )
+
+    row("length", lambda: by_length(train))
+    row("tfidf", lambda: by_tfidf(train))
+    base = start_of(train, options.model)
+    rated = "rating" in feedback.kinds()
+    for kind in options.kinds:
+        settings = dict(KINDS[kind])
+        if settings["use"] == "regression" and not rated:
+            continue
+        if options.epochs and settings["use"] != "ensemble":
+            settings["epochs"] = options.epochs
+
+        def make(settings: dict[str, Any] = settings) -> RewardModel:
+            model: RewardModel = registry.create("reward_models", Use(**settings))
+            model.fit(FitJob(train=train, validation=validation, base=base))
+            return model
+
+        row(kind, make)
+    return {"train": len(train), "test": len(test), "models": rows}
+
+
+def against_trl(limit: int | None, registry: Registry, folder: Path | None) -> dict[str, float]:
+    """Training pairs per second of both."""
+    feedback = thinned(hh("helpful")(registry), limit)
+    train = feedback.split("train")
+    pairs = len([pair for pair in train.pairs() if pair.probability != 0.5])
+    base = start_of(train, folder)
+    found = {"pairs": float(pairs)}
+    for kind in ("pairwise", "trl_reward"):
+        model = registry.create("reward_models", Use(use=kind, epochs=1, batch=32))
+        start = time.perf_counter()
+        model.fit(FitJob(train=train, validation=FeedbackSet(), base=base))
+        found[kind] = pairs / (time.perf_counter() - start)
+        print(f"{kind:12} {found[kind]:8.1f} pairs/s")
+    found["ratio"] = found["pairwise"] / found["trl_reward"]
+    print(f"{'ratio':12} {found['ratio']:8.2f}")
+    return found
+
+
+def main() -> None:
+    """Print a table; with `--json`, one JSON object as the last line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--kinds", nargs="*", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument("--limit", type=int, help="answers of each data set at most")
+    parser.add_argument("--model", type=Path, help="a causal language model that transformers start from")
+    parser.add_argument("--epochs", type=int, help="epochs of every kind but the ensemble; default: its own")
+    parser.add_argument("--trl", action="store_true", help="measure the speed against TRL's RewardTrainer instead")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    options = parser.parse_args()
+    registry = Registry()
+    found: dict[str, Any]
+    if options.trl:
+        found = {"benchmark": "reward_models_trl", **against_trl(options.limit, registry, options.model)}
+    else:
+        print(f"{'data':12} {'model':14} {'accuracy':>22} {'ECE':>7} {'Spearman':>9} {'seconds':>8}")
+        tables = {
+            name: table(name, thinned(SETS[name](registry), options.limit), options, registry) for name in options.data
+        }
+        found = {"benchmark": "reward_models", "data": tables}
+    if options.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
