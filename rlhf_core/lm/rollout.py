@@ -10,6 +10,7 @@ import torch
 
 from rlhf_core.lm.cache import growing_cache
 from rlhf_core.lm.logprobs import forward
+from rlhf_core.lm.prefix import distinct_rows
 
 
 @dataclass
@@ -98,18 +99,10 @@ def rollout(
 
 def _prefill(model: Any, ids: torch.Tensor, mask: torch.Tensor, room: int) -> tuple[torch.Tensor, Any]:
     """Logits [B, V] after each prompt and the cache of its keys and values; equal prompts are computed once."""
-    places: dict[tuple[int, ...], int] = {}
-    firsts: list[int] = []
-    shares: list[int] = []
-    for i, prompt in enumerate(torch.cat([ids, mask], dim=1).tolist()):
-        place = places.setdefault(tuple(prompt), len(places))
-        if place == len(firsts):
-            firsts.append(i)
-        shares.append(place)
+    firsts, index = distinct_rows(ids, mask)
     cache = growing_cache(model, ids.shape[1] + room)
     logits = forward(model, ids[firsts], mask[firsts], past_key_values=cache, use_cache=True, logits_to_keep=1).logits
-    index = torch.tensor(shares, device=ids.device)
-    if len(firsts) < len(shares):
+    if len(firsts) < len(ids):
         cache.reorder_cache(index)
     return logits[index, -1], cache
 
