@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from rlhf_core.lm.prefix import answer_logits_by_prefix
+
 
 def positions(mask: torch.Tensor) -> torch.Tensor:
     """Position of each token among the real tokens of its row, [B, L] int64, wherever the padding stands."""
@@ -69,13 +71,16 @@ def sequence_logprobs(
 
     `ids` and `mask` are [B, L]; columns before `answer_start` hold the left-padded prompts, the T = L - `answer_start`
     columns after it the answers, padded on the right. Returns two float32 [B, T]; entries outside `mask` mean nothing.
-    Gradients flow to both. Logits exist only for the T answer positions: [B, T, V].
+    Gradients flow to both. Logits exist only for the T answer positions: [B, T, V]. A prompt that stands in many rows
+    is computed once.
     """
     length = ids.shape[1]
     if not 1 <= answer_start < length:
         raise ValueError(f"the answer must start inside the sequence, after a prompt: {answer_start} of {length}")
-    predicting = torch.arange(answer_start - 1, length - 1, device=ids.device)
-    logits = forward(model, ids, mask, logits_to_keep=predicting).logits
+    logits = answer_logits_by_prefix(model, ids, mask, answer_start)
+    if logits is None:
+        predicting = torch.arange(answer_start - 1, length - 1, device=ids.device)
+        logits = forward(model, ids, mask, logits_to_keep=predicting).logits
     return token_logprobs_and_entropy(logits, ids[:, answer_start:], temperature)
 
 

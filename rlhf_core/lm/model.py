@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rlhf_core.errors import DataError
 from rlhf_core.lm import lora as adapters
-from rlhf_core.lm.text import PromptFormat
+from rlhf_core.lm.text import PromptFormat, before_stop
 
 if TYPE_CHECKING:
     import torch
@@ -157,18 +157,28 @@ class LanguageModel:
         """The tokens a policy would sample to say `texts[i]` to `prompts[i]`: EOS last, at most `max_new_tokens`."""
         return [tokens[: self.max_new_tokens] for tokens in self.format.answer_tokens(texts, prompts)]
 
-    def rollout(self, prompts: Sequence[Prompt], *, seeds: Sequence[int], **sampling: Any) -> Rollouts:
-        """One sampled answer to each prompt, from its own random stream; `sampling` are options of `lm.rollout`."""
+    def rollout(
+        self, prompts: Sequence[Prompt], *, seeds: Sequence[int], stop: Sequence[str] = (), **sampling: Any
+    ) -> Rollouts:
+        """One sampled answer to each prompt, from its own random stream; an answer ends after any string of `stop`.
+
+        `sampling` are options of `lm.rollout.rollout`: temperature, top_k, top_p, min_new_tokens.
+        """
         from rlhf_core.lm.rollout import rollout
 
         ids, mask = self.encode(prompts)
         limits = {"max_new_tokens": self.max_new_tokens, "eos_id": self.eos_id, "pad_id": self.pad_id}
+        stops = self.format.ends_with(stop) if stop else None
         with self.autocast():
-            return rollout(self.model, ids, mask, seeds=seeds, **limits, **sampling)
+            return rollout(self.model, ids, mask, seeds=seeds, stops=stops, **limits, **sampling)
 
-    def decode(self, tokens: Any) -> list[str]:
-        """The text of each answer in `tokens` (a tensor [B, T] or token lists): no special tokens, stripped."""
-        return self.format.decode(tokens)
+    def decode(self, tokens: Any, *, stop: Sequence[str] = ()) -> list[str]:
+        """The text of each answer in `tokens` (a tensor [B, T] or token lists): no special tokens, stripped.
+
+        Of a text with a string of `stop` in it, what stands before.
+        """
+        texts = self.format.decode(tokens)
+        return [before_stop(text, stop) for text in texts] if stop else texts
 
     def save(self, folder: Path) -> None:
         """Write a Hugging Face model folder (safetensors) with its tokenizer.

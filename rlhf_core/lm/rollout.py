@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from rlhf_core.lm.cache import growing_cache
 from rlhf_core.lm.logprobs import forward
+from rlhf_core.lm.prefix import distinct_rows
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Rollouts:
     mask: torch.Tensor
     """[B, T] bool, true for sampled tokens, the EOS included."""
     finished: torch.Tensor
-    """[B] bool, true where the answer ended with EOS, false where it was cut at the limit."""
+    """[B] bool, true where the answer ended with EOS or a stop string, false where it was cut at the limit."""
 
 
 def rollout(
@@ -43,6 +44,7 @@ def rollout(
     top_k: int = 0,
     top_p: float = 1.0,
     min_new_tokens: int = 0,
+    stops: Callable[[torch.Tensor], list[bool]] | None = None,
 ) -> Rollouts:
     """Sample one answer a row of the left-padded `prompt_ids` [B, P]; `seeds` holds one seed a row.
 
@@ -53,7 +55,8 @@ def rollout(
 
     Without `top_k`, `top_p` and `min_new_tokens` the log-probs are exactly those of softmax(logits / temperature);
     with them they are those of the filtered, renormalised distribution that was really sampled from. `top_k=1` is
-    greedy decoding. Raises ValueError for a temperature that is not positive or a number of seeds that does not fit.
+    greedy decoding. `stops` says of the answers so far [b, t] of the unfinished rows which of them have come to an end
+    without an EOS. Raises ValueError for a temperature that is not positive or a number of seeds that does not fit.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, not {temperature:g}; top_k=1 is greedy decoding")
@@ -83,8 +86,10 @@ def rollout(
             )
             tokens[alive, step], logprobs[alive, step], mask[alive, step] = token, logprob, True
             ended = token == eos_id
-            finished[alive] = ended
             step += 1
+            if stops is not None:
+                ended |= torch.tensor(stops(tokens[alive, :step]), device=device)
+            finished[alive] = ended
             if step == max_new_tokens or bool(ended.all()):
                 break
             if bool(ended.any()):
@@ -98,18 +103,10 @@ def rollout(
 
 def _prefill(model: Any, ids: torch.Tensor, mask: torch.Tensor, room: int) -> tuple[torch.Tensor, Any]:
     """Logits [B, V] after each prompt and the cache of its keys and values; equal prompts are computed once."""
-    places: dict[tuple[int, ...], int] = {}
-    firsts: list[int] = []
-    shares: list[int] = []
-    for i, prompt in enumerate(torch.cat([ids, mask], dim=1).tolist()):
-        place = places.setdefault(tuple(prompt), len(places))
-        if place == len(firsts):
-            firsts.append(i)
-        shares.append(place)
+    firsts, index = distinct_rows(ids, mask)
     cache = growing_cache(model, ids.shape[1] + room)
     logits = forward(model, ids[firsts], mask[firsts], past_key_values=cache, use_cache=True, logits_to_keep=1).logits
-    index = torch.tensor(shares, device=ids.device)
-    if len(firsts) < len(shares):
+    if len(firsts) < len(ids):
         cache.reorder_cache(index)
     return logits[index, -1], cache
 

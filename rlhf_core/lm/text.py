@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rlhf_core.errors import DataError
@@ -79,6 +79,17 @@ class PromptFormat:
         )
         return [text.strip() for text in texts]
 
+    def ends_with(self, stop: Sequence[str]) -> Callable[[Any], list[bool]]:
+        """A function that says of each row of tokens [b, t] whether the last one completed a string of `stop`."""
+        # A token is at least one byte, so a string of n bytes is spread over at most n tokens.
+        reach = max(len(string.encode()) for string in stop)
+
+        def ended(tokens: Any) -> list[bool]:
+            tails = self.tokenizer.batch_decode(tokens[:, -reach:], skip_special_tokens=True)
+            return [any(string in tail for string in stop) for tail in tails]
+
+        return ended
+
     def _plain(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
@@ -94,6 +105,11 @@ class PromptFormat:
         rendered = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         tokens: list[int] = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
         return tokens
+
+
+def before_stop(text: str, stop: Sequence[str]) -> str:
+    """`text` up to the first of the strings `stop`, stripped; all of it where none occurs."""
+    return text[: min((place for string in stop if (place := text.find(string)) >= 0), default=len(text))].strip()
 
 
 def plain_chat(messages: Sequence[Message]) -> str:

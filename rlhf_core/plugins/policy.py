@@ -41,3 +41,5 @@ class LanguageModelPolicy(Policy):
     """Model, tokenizer and prompt format."""
     temperature: float = 1.0
     """What logits are divided by in sampling, and so in every log-probability of its answers."""
+    stop: tuple[str, ...] = ()
+    """Strings that end an answer; its text is what stands before them."""

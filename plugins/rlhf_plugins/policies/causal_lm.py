@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -36,6 +36,15 @@ class CausalLm(LanguageModelPolicy):
         """Answers are cut there if they did not end by themselves."""
         temperature: float = Field(1.0, gt=0)
         """Logits are divided by it, in sampling and in every log-probability afterwards."""
+        top_p: float = Field(1.0, gt=0, le=1)
+        """Sample from the fewest tokens that hold this much probability together. This and the next two hold where
+        answers are asked for, not where an optimizer trains: it must learn from what the whole distribution says."""
+        top_k: int = Field(0, ge=0)
+        """Sample from this many most likely tokens; 0 is all, 1 is greedy."""
+        min_new_tokens: int = Field(0, ge=0)
+        """Tokens before an answer may end."""
+        stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+        """Strings that end an answer besides the model's own end token, in training too; e.g. "\\n" for one line."""
         batch_size: int = Field(256, ge=1)
         """Answers sampled side by side; the memory limit, not a matter of quality."""
         dtype: Dtype = "auto"
@@ -60,7 +69,7 @@ class CausalLm(LanguageModelPolicy):
 
     def set_up(self) -> None:
         """Answers as the config says."""
-        self.temperature = self.config.temperature
+        self.temperature, self.stop = self.config.temperature, self.config.stop
 
     def prepare(self, prompts: Iterable[Prompt], demonstrations: Iterable[Answer]) -> None:
         """Load the model of the config, or make a starter from these texts with the run's seed."""
@@ -101,7 +110,15 @@ class CausalLm(LanguageModelPolicy):
         for start in range(0, len(order), width):
             places = [i for i in order[start : start + width] for _ in range(n)]
             seeds = [row_seed(seed, prompts[i], k) for i in order[start : start + width] for k in range(n)]
-            rollouts = lm.rollout([prompts[i] for i in places], seeds=seeds, temperature=self.temperature)
+            rollouts = lm.rollout(
+                [prompts[i] for i in places],
+                seeds=seeds,
+                stop=self.stop,
+                temperature=self.temperature,
+                top_k=self.config.top_k,
+                top_p=self.config.top_p,
+                min_new_tokens=self.config.min_new_tokens,
+            )
             for i, sample in zip(places, self._records([prompts[i] for i in places], rollouts), strict=True):
                 answers[i].append(sample)
             self.run.progress(min(start + width, len(order)), len(order), "prompts answered")
@@ -122,7 +139,7 @@ class CausalLm(LanguageModelPolicy):
             raise TrainingError(
                 "the model's probabilities are not finite", remedy="Its weights are damaged: go back to an earlier one."
             )
-        texts = self.lm.decode(rollouts.tokens)
+        texts = self.lm.decode(rollouts.tokens, stop=self.stop)
         lengths = rollouts.mask.sum(1).tolist()
         rows = zip(rollouts.tokens.tolist(), rollouts.logprobs.tolist(), rollouts.finished.tolist(), strict=True)
         for prompt, text, length, (tokens, logprobs, finished) in zip(prompts, texts, lengths, rows, strict=True):

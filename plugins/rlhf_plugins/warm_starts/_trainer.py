@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from rlhf_core.lm.lora import is_adapted
 from rlhf_core.lm.model import LanguageModel
 from rlhf_core.run import Run
+from rlhf_plugins.huggingface import quiet_settings
 from rlhf_plugins.warm_starts.sft import answer_losses, check_finite, collate
 
 
@@ -60,28 +59,11 @@ class Imitation(SFTTrainer):
         """None: the folder is a checkpoint, not a publication."""
 
 
-class CheckpointsToRun(TrainerCallback):  # type: ignore[misc]
-    """Moves each of the trainer's checkpoints, once it is complete, to where the run keeps them."""
-
-    def __init__(self, run: Run, scratch: Path) -> None:
-        self.run = run
-        self.scratch = scratch
-
-    def on_save(self, args: Any, state: Any, control: Any, **options: Any) -> None:
-        """Called when the trainer has written everything."""
-        written = self.scratch / f"checkpoint-{state.global_step}"
-        # The pickled arguments are never read back, and no checkpoint of ours holds pickles.
-        copy = partial(shutil.copytree, written, dirs_exist_ok=True, ignore=shutil.ignore_patterns("training_args.bin"))
-        self.run.checkpoints.save(state.global_step, copy)
-        shutil.rmtree(written)
-
-
 def arguments(lm: LanguageModel, config: Any, run: Run, scratch: Path, *, evaluate: bool) -> SFTConfig:
     """The trainer's settings: ours, and everything off that is slow, chatty or reaches for the network."""
     micro = config.micro_batch_size or config.batch_size
     rate = config.learning_rate or (2e-4 if is_adapted(lm.model) else 2.5e-3 if lm.base is None else 2e-5)
-    settings: dict[str, Any] = {
-        "output_dir": str(scratch),
+    settings: dict[str, Any] = quiet_settings(lm, run, scratch) | {
         "num_train_epochs": config.epochs,
         "learning_rate": rate,
         "per_device_train_batch_size": micro,
@@ -91,33 +73,17 @@ def arguments(lm: LanguageModel, config: Any, run: Run, scratch: Path, *, evalua
         "lr_scheduler_type": "cosine",
         "weight_decay": config.weight_decay,
         "gradient_checkpointing": config.gradient_checkpointing,
-        "seed": run.seed,
         "eval_strategy": "epoch" if evaluate else "no",
         "prediction_loss_only": True,
-        "save_strategy": "steps" if run.checkpoints.folder is not None else "no",
         "save_steps": config.checkpoint_every,
         "logging_steps": 10,
         # The rows are tokenised; preparing them again would hash, map and cache them for nothing.
         "dataset_kwargs": {"skip_prepare_dataset": True},
-        "remove_unused_columns": False,
         "max_length": None,
         # Autocast is the language model's own business, the same in training and sampling.
         "bf16": False,
-        "use_cpu": lm.device.type == "cpu",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": lm.device.type != "cpu",
-        "log_level": "error",
     }
     with warnings.catch_warnings():
         # TRL itself still says gradient_checkpointing where transformers has a new name for it.
         warnings.simplefilter("ignore", FutureWarning)
         return SFTConfig(**settings)
-
-
-def undo_patches(lm: LanguageModel) -> None:
-    """Give the model back as it was: TRL replaces its `forward`, the trainer switches dropout on."""
-    plain = lm.model.get_base_model() if is_adapted(lm.model) else lm.model
-    plain.__dict__.pop("forward", None)
-    lm.model.__dict__.pop("forward", None)
-    lm.model.eval()

@@ -154,7 +154,8 @@ def _train(
     from datasets import Dataset
     from transformers import PrinterCallback
 
-    from rlhf_plugins.warm_starts._trainer import CheckpointsToRun, Imitation, arguments, undo_patches
+    from rlhf_plugins.huggingface import CheckpointsToRun, undo_patches
+    from rlhf_plugins.warm_starts._trainer import Imitation, arguments
 
     latest = run.checkpoints.latest()
     if latest is not None:

@@ -129,6 +129,34 @@ def test_eos_waits_for_min_new_tokens(lm):
     assert held.mask.sum() >= 4
 
 
+def test_stop_strings_end_an_answer(lm):
+    lm.max_new_tokens = 24
+    free = lm.rollout(PROMPTS, seeds=[1, 2, 3, 4])
+    texts = lm.format.tokenizer.batch_decode(free.tokens)
+    stop = texts[0][4:6]
+    assert len(stop) == 2
+    ended = lm.rollout(PROMPTS, seeds=[1, 2, 3, 4], stop=[stop, "never said"])
+    for i, text in enumerate(texts):
+        said = lm.format.tokenizer.batch_decode([ended.tokens[i][ended.mask[i]]])[0]
+        assert text.startswith(said)
+        assert said.count(stop) == (1 if stop in text else 0)
+        assert bool(ended.finished[i]) == (stop in text or bool(free.finished[i]))
+    assert ended.mask[0].sum() < free.mask[0].sum()
+    assert lm.decode(ended.tokens, stop=[stop])[0] == texts[0][: texts[0].find(stop)].strip()
+    torch.testing.assert_close(ended.logprobs[ended.mask], free.logprobs[:, : ended.mask.shape[1]][ended.mask])
+
+
+def test_a_stop_string_over_several_tokens(lm):
+    tokens = lm.answer_tokens(["市政府批准"], [PROMPTS[0]])[0][:-1]
+    ended = lm.format.ends_with(["府批"])
+    rows = torch.tensor([tokens])
+    found = [ended(rows[:, :n])[0] for n in range(1, len(tokens) + 1)]
+    assert found.index(True) > 0
+    text = lm.decode([tokens[: found.index(True) + 1]])[0]
+    assert "府批" in text
+    assert "府批" not in lm.decode([tokens[: found.index(True)]])[0]
+
+
 def test_rollouts_may_enter_a_training_graph(lm):
     rollouts = roll(lm, PROMPTS, [1, 2, 3, 4])
     (recomputed(lm, rollouts) * rollouts.logprobs * rollouts.mask).sum().backward()

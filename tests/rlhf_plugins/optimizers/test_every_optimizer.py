@@ -157,3 +157,19 @@ def test_minibatches_of_what_is_learnt_from(job):
     with pytest.raises(ValueError, match="some would be empty"):
         OnlineDpo(batch=4, answers=4, minibatches=8)
     Rloo(batch=4, answers=4, minibatches=8)
+
+
+def test_an_optimizer_sees_answers_that_end_at_a_stop_string(job, policy):
+    seen = []
+
+    class Watches(ShareOfVowels):
+        def score(self, prompts, samples):
+            seen.extend(samples)
+            return super().score(prompts, samples)
+
+    stop = tuple("aeiou ")
+    _, rows, _ = train("rloo", job(policy=policy(stop=stop), reference=policy(stop=stop), reward=Watches()), steps=1)
+    assert not any(set(sample.text) & set(stop) for sample in seen)
+    _, free, _ = train("rloo", job(), steps=1)
+    assert rows[0]["answer_tokens"] < free[0]["answer_tokens"]
+    assert rows[0]["eos_rate"] > free[0]["eos_rate"]

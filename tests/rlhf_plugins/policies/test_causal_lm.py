@@ -132,3 +132,19 @@ def test_the_module_is_light():
     program = "import sys, rlhf_plugins.policies.causal_lm as _; print({'torch', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_sampling_options_reach_the_sampler():
+    free = policy().sample(PROMPTS[:2], 6, seed=1)
+    greedy = policy(top_k=1).sample(PROMPTS[:2], 3, seed=1)
+    assert all(len({sample.tokens for sample in group}) == 1 for group in greedy)
+    nucleus = policy(top_p=1e-6).sample(PROMPTS[:2], 3, seed=1)
+    assert nucleus[0][0].tokens == greedy[0][0].tokens
+    assert len({sample.tokens for sample in free[0]}) > 1
+    letter = next(c for c in free[0][0].text if c.isascii() and c.isalpha())
+    stopped = policy(stop=[letter]).sample(PROMPTS[:2], 6, seed=1)
+    for before, after in zip(free[0], stopped[0], strict=True):
+        assert after.text == before.text.partition(letter)[0].strip()
+        assert after.finished == (before.finished or letter in before.text)
+    with pytest.raises(ValueError, match="at least 1 character"):
+        policy(stop=[""])

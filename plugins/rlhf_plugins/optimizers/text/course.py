@@ -174,7 +174,9 @@ class Course:
         asked = experiences.turn(self.job.prompts, seed=seed, stream=PROMPT_STREAM, number=number, size=config.batch)
         prompts = [prompt for prompt in asked for _ in range(config.answers)]
         seeds = np.random.default_rng([seed, ANSWER_STREAM, number]).integers(0, 2**63, size=len(prompts)).tolist()
-        batch = experiences.answers(self.policy.lm, prompts, seeds=seeds, temperature=self.temperature)
+        batch = experiences.answers(
+            self.policy.lm, prompts, seeds=seeds, temperature=self.temperature, stop=self.policy.stop
+        )
         when = f"step {number + 1} of {config.steps}"
         if not batch.logprobs.isfinite().all():
             raise TrainingError(

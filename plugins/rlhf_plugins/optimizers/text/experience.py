@@ -72,9 +72,16 @@ def turn(items: Sequence[Item], *, seed: int, stream: int, number: int, size: in
     return [items[orders[p][place]] for p, place in places]
 
 
-def answers(lm: LanguageModel, prompts: Sequence[Prompt], *, seeds: Sequence[int], temperature: float) -> Experience:
+def answers(
+    lm: LanguageModel,
+    prompts: Sequence[Prompt],
+    *,
+    seeds: Sequence[int],
+    temperature: float,
+    stop: Sequence[str] = (),
+) -> Experience:
     """Let the model answer each prompt once, with the log-probabilities that sampling computes anyway."""
-    rolled = lm.rollout(prompts, seeds=seeds, temperature=temperature)
+    rolled = lm.rollout(prompts, seeds=seeds, temperature=temperature, stop=stop)
     return Experience(
         ids=torch.cat([rolled.prompt_ids, rolled.tokens], dim=1),
         attention=torch.cat([rolled.prompt_mask, rolled.mask.long()], dim=1),
@@ -87,7 +94,7 @@ def answers(lm: LanguageModel, prompts: Sequence[Prompt], *, seeds: Sequence[int
 
 def as_samples(policy: LanguageModelPolicy, prompts: Sequence[Prompt], experience: Experience) -> list[Sample]:
     """The answers as the records that reward models read."""
-    texts = policy.lm.decode(experience.ids[:, experience.start :])
+    texts = policy.lm.decode(experience.ids[:, experience.start :], stop=policy.stop)
     return [
         Sample(prompt_id=prompt.id, text=text, policy=policy.version or "data", round=policy.round, finished=finished)
         for prompt, text, finished in zip(prompts, texts, experience.finished.tolist(), strict=True)

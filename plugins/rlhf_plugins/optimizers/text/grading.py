@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rlhf_core.errors import TrainingError
-from rlhf_core.lm.logprobs import forward, token_logprobs
+from rlhf_core.lm.logprobs import forward, sequence_logprobs, token_logprobs
 from rlhf_core.plugins import RewardModel
 from rlhf_core.records import Prompt, Sample
 from rlhf_core.rl.masks import row_sums
@@ -111,14 +111,16 @@ def opinion(
     for index in experience.pieces(size):
         part = experience.rows(index)
         width = part.mask.shape[1]
-        before = torch.arange(part.start - 1, part.start - 1 + width, device=part.ids.device)
         with lm.autocast():
-            output = forward(lm.model, part.ids, part.attention, logits_to_keep=before, output_hidden_states=hidden)
-        picked = token_logprobs(output.logits, part.ids[:, part.start :], temperature)
+            if not hidden:
+                picked, _ = sequence_logprobs(lm.model, part.ids, part.attention, part.start, temperature)
+            else:
+                before = torch.arange(part.start - 1, part.start - 1 + width, device=part.ids.device)
+                output = forward(lm.model, part.ids, part.attention, logits_to_keep=before, output_hidden_states=True)
+                picked = token_logprobs(output.logits, part.ids[:, part.start :], temperature)
+                last = output.hidden_states[-1][:, before].float()
+                if states is None:
+                    states = torch.zeros(*logprobs.shape, last.shape[-1], device=last.device)
+                states[index, :width] = last
         logprobs[index, :width] = torch.where(part.mask, picked, 0.0)
-        if hidden:
-            last = output.hidden_states[-1][:, before].float()
-            if states is None:
-                states = torch.zeros(*logprobs.shape, last.shape[-1], device=last.device)
-            states[index, :width] = last
     return logprobs, states
