@@ -111,10 +111,10 @@ class Campaign:
         contender, evaluations = self._evaluate(0, started, None)
         self.rounds.append(Round(0, contender, True, ("the warm start is the first champion",), evaluations))
 
-    def collect(self) -> None:
+    def collect(self, wait: bool = True) -> None:
         """Ask about the champion's samples. Does nothing where the pipeline asks nobody.
 
-        Raises Waiting where people have not answered enough yet.
+        Raises Waiting where people have not answered enough yet; without `wait`, it goes on with what they have.
         """
         ask, number = self.pipeline.ask, len(self.rounds)
         if ask is None:
@@ -134,7 +134,7 @@ class Campaign:
                 answers.append(self._run(stage).ref)
             except Waiting as error:
                 waiting.append(error)  # the others can be asked meanwhile
-        if waiting:
+        if waiting and wait:
             raise waiting[0]
         self.collected.append(Collected(questions, tuple(answers)))
 

@@ -24,12 +24,14 @@ def run_loop(
     begin: Callable[[int], None],
     done: Callable[[], None],
     only: Half | None = None,
+    finished: int = 0,
 ) -> None:
     """Run the campaign up to `rounds` as one Prefect flow run with a subflow for each half of a round.
 
     `begin` is told the number of each round before it starts; `done` is called when the last of `campaign.rounds` is
     complete. With `only`, one half of the last round is done: questions without learning, or learning from what is
-    there. Raises Waiting where people have to answer first: everything so far is kept, and the same call goes on.
+    there. Only a round that is not among the `finished` ones waits for people: Waiting is raised where they have to
+    answer first; everything so far is kept, and the same call goes on.
     """
     from prefect import flow
 
@@ -38,8 +40,8 @@ def run_loop(
 
     @flow(name="collect", flow_run_name="collect {pipeline} round {round}", validate_parameters=False)
     @as_waiting_state(waiting)
-    def collect(pipeline: str, round: int) -> None:
-        campaign.collect()
+    def collect(pipeline: str, round: int, wait: bool) -> None:
+        campaign.collect(wait)
 
     @flow(name="retrain", flow_run_name="retrain {pipeline} round {round}", validate_parameters=False)
     def retrain(pipeline: str, round: int) -> None:
@@ -56,7 +58,7 @@ def run_loop(
             half = only if number == rounds else None
             if campaign.pipeline.ask is not None and (half != "retrain" or campaign.is_collected()):
                 with waits_as_state(waiting):
-                    collect(pipeline, number)
+                    collect(pipeline, number, wait=number > finished and half != "retrain")
             if half != "collect":
                 retrain(pipeline, number)
                 done()

@@ -60,6 +60,11 @@ def campaign_key(pipeline: Pipeline) -> str:
     return content_id(pipeline.model_dump(mode="json", exclude={"rounds", "patches"}))
 
 
+def summary_path(workspace: Workspace, pipeline: Pipeline) -> Path:
+    """Where the summary of the pipeline's campaign lies."""
+    return workspace.campaigns / f"{pipeline.pipeline}-{campaign_key(pipeline)}.json"
+
+
 class StageRecord:
     """One stage in MLflow, with its curves also in a file for the report."""
 
@@ -163,13 +168,7 @@ class CampaignRecord:
     @property
     def summary_path(self) -> Path:
         """The campaign's summary in the workspace."""
-        return self.workspace.campaigns / f"{self.pipeline.pipeline}-{self.key}.json"
-
-    def rounds_finished(self) -> int:
-        """Number of rounds that earlier commands completed, the warm start not counted."""
-        if not self.summary_path.exists():
-            return 0
-        return len(CampaignSummary.model_validate_json(self.summary_path.read_text()).rounds) - 1
+        return summary_path(self.workspace, self.pipeline)
 
     def round_finished(self, summaries: list[RoundSummary], snapshot: StageResult | None) -> None:
         """Write the last of `summaries` to MLflow, to the registry, and to the workspace. Repeating changes nothing."""

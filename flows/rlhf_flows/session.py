@@ -14,7 +14,7 @@ from rlhf_flows.dry_run import DryRun, Planned
 from rlhf_flows.engine import Engine
 from rlhf_flows.flows import Half
 from rlhf_flows.promotions import promotions
-from rlhf_flows.record import CampaignRecord, CampaignSummary, RoundSummary, campaign_key
+from rlhf_flows.record import CampaignRecord, CampaignSummary, RoundSummary, campaign_key, summary_path
 from rlhf_flows.server import PrivateServer
 from rlhf_flows.workspace import Workspace
 
@@ -40,6 +40,11 @@ class Session:
         if problems:
             raise PipelineProblems(problems)
         return cls(loaded.pipeline, registry, Workspace.open(workspace), display)
+
+    def finished_rounds(self) -> int:
+        """Number of rounds that earlier commands completed, the warm start not counted."""
+        path = summary_path(self.workspace, self.pipeline)
+        return len(CampaignSummary.model_validate_json(path.read_text()).rounds) - 1 if path.exists() else 0
 
     def plan(self) -> list[Planned]:
         """What `run` would do."""
@@ -82,7 +87,8 @@ class Session:
 
         summaries: list[RoundSummary] = []
         pipeline = self.pipeline
-        rounds = pipeline.rounds if only is None else max(1, record.rounds_finished() + 1)
+        finished = self.finished_rounds()
+        rounds = pipeline.rounds if only is None else max(1, finished + 1)
 
         def begin(number: int) -> None:
             name = f"round {number} of {rounds}" if number else "start"
@@ -97,7 +103,7 @@ class Session:
                 self.display.table(*results_table(summaries))
 
         try:
-            run_loop(campaign, rounds, begin, done, only)
+            run_loop(campaign, rounds, begin, done, only, finished)
             campaign_report(record, self.workspace, campaign)
         except BaseException as error:
             record.stopped(error)

@@ -148,7 +148,8 @@ document.addEventListener("keydown", (event) => {
   if (name !== "Ctrl+Enter" && (typing || event.ctrlKey || event.metaKey || event.altKey)) return;
   if (event.repeat) return;
   if (name === "Enter" && event.target.matches?.("button, a")) return;
-  const press = keys[name] || keys[name.toLowerCase()] || (name === "Ctrl+Enter" && keys.Enter);
+  const other = name === name.toLowerCase() ? name.toUpperCase() : name.toLowerCase();
+  const press = keys[name] || keys[other] || (name === "Ctrl+Enter" && keys.Enter);
   if (press) {
     event.preventDefault();
     press();

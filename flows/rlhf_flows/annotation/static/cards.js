@@ -58,5 +58,5 @@ export function textField(label, value, changed, attributes = {}) {
 }
 
 export function editButton(place, edit) {
-  return button(words.edit, nameOf(place).toLowerCase(), () => edit(place), { class: "quiet edit" });
+  return button(words.edit, nameOf(place), () => edit(place), { class: "quiet edit" });
 }
