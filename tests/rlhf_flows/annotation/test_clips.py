@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 
 from control_kit import policy, starts
-
 from rlhf_core import Candidate
 from rlhf_core.feedback.forms import Form
 from rlhf_core.feedback.queue import Assigned
@@ -33,11 +32,11 @@ def test_pictures_elsewhere_are_not_fetched():
     asked = held()
     first, second = asked.question.samples
     strange = first.trajectory.model_copy(
-        update={"frames": ("https://example.org/spy.png", "javascript:alert(1)", "data:text/html,x", "data:image/png;,")}
+        update={
+            "frames": ("https://example.org/spy.png", "javascript:alert(1)", "data:text/html,x", "data:image/png;,")
+        }
     )
-    question = asked.question.model_copy(
-        update={"samples": (first.model_copy(update={"trajectory": strange}), second)}
-    )
+    question = asked.question.model_copy(update={"samples": (first.model_copy(update={"trajectory": strange}), second)})
     page = page_of(asked._replace(question=question), "ann")
     assert sorted(sample["frames"] for sample in page["samples"]) == [[], ["data:image/png;,"]]
 
