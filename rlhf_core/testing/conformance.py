@@ -19,7 +19,20 @@ from rlhf_core.plugins import CONTRACTS, Plugin, Policy
 from rlhf_core.testing.points import POINTS
 from rlhf_core.testing.subject import Skipped, Subject
 
-HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "mlflow", "prefect", "pandas", "sklearn", "scipy")
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "mlflow",
+    "prefect",
+    "pandas",
+    "sklearn",
+    "scipy",
+    "gymnasium",
+    "stable_baselines3",
+)
 """Packages that may be imported where they are used, but not by importing a plugin."""
 
 

@@ -136,7 +136,7 @@ def refuses_rewards_that_are_no_numbers(subject: Subject) -> Iterator[str]:
 
 
 def selects_within_budget(subject: Subject) -> Iterator[str]:
-    """At most `budget` different questions, each about samples of one candidate or segments of them, with its reason."""
+    """At most `budget` different questions, each about samples of one candidate or segments of them, with a reason."""
     candidates = materials.candidates(subject.modality)
     known = {candidate.prompt.id: candidate.samples for candidate in candidates}
     for reward in (None, ToyReward()):

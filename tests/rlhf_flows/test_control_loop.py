@@ -8,9 +8,8 @@ from types import SimpleNamespace
 from typing import Annotated
 
 import pytest
-from control_kit import policy, starts
-from stub_plugins import stub_registry
 
+from control_kit import policy, starts
 from rlhf_core import PluginConfig, RewardModel, Scores, Selector, Use
 from rlhf_core.feedback.store import FeedbackStore
 from rlhf_core.pipeline import Ask
@@ -18,6 +17,7 @@ from rlhf_core.plugins.registry import PluginInfo, Registry
 from rlhf_flows.artifacts import Ref
 from rlhf_flows.campaign import Campaign, Round
 from rlhf_flows.steps.artifacts_io import Blind
+from stub_plugins import stub_registry
 
 RLHF = str(Path(sys.executable).with_name("rlhf"))
 SMALL = Path(__file__).with_name("small_control.yaml")

@@ -103,7 +103,9 @@ def page_of(held: Assigned, annotator: str) -> dict[str, Any]:
 def _sample_page(sample: Sample) -> dict[str, Any]:
     if sample.trajectory is None:
         return {"text": sample.text}
-    return {"observations": sample.trajectory.observations, "actions": sample.trajectory.actions}
+    # Pictures come as data or not at all: the page fetches nothing from an address that a sample names.
+    frames = [frame for frame in sample.trajectory.frames if frame.startswith("data:image/")]
+    return {"observations": sample.trajectory.observations, "actions": sample.trajectory.actions, "frames": frames}
 
 
 def feedback_of(held: Assigned, annotator: str, given: AnyGiven) -> list[Feedback]:

@@ -61,7 +61,9 @@ def environment_of(prompts: Iterable[Prompt]) -> str:
 def episode_of(prompt: Prompt) -> Episode:
     """The episode that the prompt starts. Raises DataError for a text."""
     if prompt.episode is None:
-        raise DataError(f"not the start of an episode: {prompt.content[:80]!r}", remedy="Use a data source of episodes.")
+        raise DataError(
+            f"not the start of an episode: {prompt.content[:80]!r}", remedy="Use a data source of episodes."
+        )
     return prompt.episode
 
 
@@ -96,9 +98,7 @@ class Spaces(BaseModel):
             return cls(environment=environment, observation=size, kind="discrete", actions=int(acted.n))
         if isinstance(acted, library.spaces.Box) and acted.is_bounded():
             low, high = (tuple(map(float, bound.ravel())) for bound in (acted.low, acted.high))
-            return cls(
-                environment=environment, observation=size, kind="box", actions=len(low), low=low, high=high
-            )
+            return cls(environment=environment, observation=size, kind="box", actions=len(low), low=low, high=high)
         raise DataError(
             f"the actions of {environment} are {acted}",
             remedy="Policies choose among n actions, numbered from 0, or give a vector within bounds (Discrete, Box).",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -16,13 +17,13 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 def perceptron(sizes: Sequence[int], activation: str) -> nn.Sequential:
     """Linear layers of `sizes` (input, hidden ..., output) with activations between them."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[:-1])
 
 
 def orthogonal(network: nn.Sequential, *, head: float, seed: int) -> None:
-    """Orthogonal weights of gain sqrt(2), of gain `head` in the last layer, and no biases (Andrychowicz et al. 2021)."""
+    """Orthogonal weights of gain sqrt(2), `head` in the last layer, and no biases (Andrychowicz et al. 2021)."""
     generator = torch.Generator().manual_seed(seed)
     found = linears(network)
     for layer in found:

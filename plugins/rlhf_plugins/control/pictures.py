@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlhf_core.errors import RlhfError
 from rlhf_core.records import Prompt, Sample
-from rlhf_plugins.control.environments import episode_of, of_extra, make
+from rlhf_plugins.control.environments import episode_of, make, of_extra
 from rlhf_plugins.control.episodes import begin, native
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ def _address(pixels: Any, height: int) -> str:
     from PIL import Image
 
     picture = Image.fromarray(pixels)
-    picture = picture.resize((max(round(picture.width * height / picture.height), 1), height), Image.Resampling.BILINEAR)
+    picture = picture.resize(
+        (max(round(picture.width * height / picture.height), 1), height), Image.Resampling.BILINEAR
+    )
     file = io.BytesIO()
     picture.quantize(COLOURS).save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

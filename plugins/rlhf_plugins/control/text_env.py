@@ -113,7 +113,7 @@ class TextEnv(gymnasium.Env[NDArray[np.float32], Any]):
         return self._ask()
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Give the response, get its score; the next turn, or the end. Raises DataError for a score that is no number."""
+        """Give the response, get its score; then the next turn, or the end. Raises DataError for a score of NaN."""
         if self.policy is None:
             response = Sample(prompt_id=self.prompt.id, text=str(action), policy="agent")
         else:

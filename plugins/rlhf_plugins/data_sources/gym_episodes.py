@@ -84,7 +84,9 @@ class GymEpisodes(DataSource):
                 weight=found.get("weight", 1.0),
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
+            what = (
+                error.errors()[0]["msg"] if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
+            )
             raise DataError(f"not a recorded episode: {what}", where=where, remedy=remedy) from error
         if misfit := _misfit(trajectory, spaces):
             raise DataError(f"the episode does not fit {spaces.environment}: {misfit}", where=where, remedy=remedy)

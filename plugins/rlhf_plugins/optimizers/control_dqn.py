@@ -90,7 +90,7 @@ class ControlDqn(Optimizer):
                 remedy="Use control_ppo.",
             )
         engine = Engine(self.run, job, environments=1, where="control_dqn")
-        # Values of about 1: there the Huber loss is quadratic, and the few steps that end an episode weigh what they should.
+        # Values of about 1: there the Huber loss is quadratic, so the few steps that end an episode weigh their due.
         engine.reward.scale /= max(1 - config.gamma, 1e-3)
         before = engine.learned_return()
         with own_randomness():

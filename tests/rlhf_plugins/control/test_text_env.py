@@ -4,17 +4,17 @@ import hashlib
 
 import numpy as np
 import pytest
-from control_kit import starts
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as check_for_agents
 
+from control_kit import starts
 from rlhf_core import Policy, Prompt, RewardModel, Sample, Scores
 from rlhf_core.errors import DataError
 from rlhf_plugins.control.text_env import HashedWords, TextEnv, continued
+from rlhf_plugins.data_sources.newsroom import Newsroom
 from rlhf_plugins.newsroom.generator import make_headline
 from rlhf_plugins.newsroom.language import languages
-from rlhf_plugins.data_sources.newsroom import Newsroom
 from rlhf_plugins.reward_models.principles import PrinciplesReward
 
 

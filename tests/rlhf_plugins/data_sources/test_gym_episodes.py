@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from control_kit import CARTPOLE, PENDULUM, policy, starts
 
+from control_kit import CARTPOLE, PENDULUM, policy, starts
 from rlhf_core.errors import DataError
 from rlhf_core.splits import split_of
 from rlhf_plugins.data_sources.gym_episodes import GymEpisodes

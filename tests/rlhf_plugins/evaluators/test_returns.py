@@ -1,8 +1,8 @@
 """True returns by hand."""
 
 import pytest
-from control_kit import policy, sample_of, starts
 
+from control_kit import policy, sample_of, starts
 from rlhf_core import Prompt, Sample, Trajectory
 from rlhf_core.errors import DataError
 from rlhf_core.plugins import EvaluateJob

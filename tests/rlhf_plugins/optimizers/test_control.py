@@ -7,9 +7,9 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from control_kit import CARTPOLE, MOUNTAIN, PENDULUM, policy, same, starts, weights
 from safetensors.numpy import load_file
 
+from control_kit import CARTPOLE, MOUNTAIN, PENDULUM, policy, same, starts, weights
 from rlhf_core import RewardModel, Run, Scores
 from rlhf_core.errors import DataError, TrainingError
 from rlhf_core.plugins import OptimizeJob
@@ -157,9 +157,9 @@ def test_training_begins_at_training_prompts_and_hides_rewards():
 
     env = training_environment(CARTPOLE, starts(count=5, first=70), 30)()
     env.env = Noting(env.env)
-    observation, _ = env.reset(seed=1)
+    env.reset(seed=1)
     for _ in range(400):
-        observation, reward, terminated, truncated, info = env.step(0)
+        _, reward, terminated, truncated, info = env.step(0)
         assert reward == 0.0 and info == {}
         if terminated or truncated:
             env.reset()

@@ -4,8 +4,8 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from control_kit import CARTPOLE, MOUNTAIN, PENDULUM, policy, same, starts, weights
 
+from control_kit import CARTPOLE, MOUNTAIN, PENDULUM, policy, same, starts, weights
 from rlhf_core import Prompt
 from rlhf_core.errors import DataError, RlhfError, TrainingError
 from rlhf_plugins.control.environments import Spaces, make, of_extra

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from control_kit import CARTPOLE, PENDULUM, sample_of, starts
 
+from control_kit import CARTPOLE, PENDULUM, sample_of, starts
 from rlhf_core import Prompt, Run, Sample, Trajectory
 from rlhf_core.errors import RlhfError, TrainingError
 from rlhf_core.feedback.dataset import FeedbackSet

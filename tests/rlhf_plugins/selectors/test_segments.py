@@ -4,9 +4,9 @@ import base64
 import io
 
 import pytest
-from control_kit import CARTPOLE, PENDULUM, policy, sample_of, starts
 from PIL import Image
 
+from control_kit import CARTPOLE, PENDULUM, policy, sample_of, starts
 from rlhf_core import Candidate, Prompt, Run, Sample, Trajectory
 from rlhf_core.errors import DataError, RlhfError
 from rlhf_plugins.selectors.segments import Segments, possible_starts

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from control_kit import CARTPOLE, MOUNTAIN, PENDULUM, policy, same, starts, weights
 from scipy.stats import norm
 
+from control_kit import CARTPOLE, MOUNTAIN, PENDULUM, policy, same, starts, weights
 from rlhf_core import Demonstration, Run, Trajectory
 from rlhf_core.errors import DataError, TrainingError
 from rlhf_core.records import Answer, Question

@@ -1,1 +1,1 @@
-"""What the optimizers for control share: the learnt reward in place of the environment's, and Stable-Baselines3 as engine."""
+"""What the optimizers for control share: the learnt reward in the environment's place, and Stable-Baselines3."""

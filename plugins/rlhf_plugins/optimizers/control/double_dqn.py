@@ -61,7 +61,10 @@ def double_target(
 
 
 class LabelledReplay(NStepReplayBuffer):
-    """Steps in a ring, replayed as n-step returns. Their rewards are what the reward model says, in batches, before they are next replayed."""
+    """Steps in a ring, replayed as n-step returns.
+
+    Their rewards are what the reward model says; it is asked in batches, before they are next replayed.
+    """
 
     def __init__(self, *arguments: Any, reward: StepReward, **options: Any) -> None:
         super().__init__(*arguments, **options)

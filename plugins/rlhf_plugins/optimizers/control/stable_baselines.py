@@ -67,7 +67,8 @@ class Engine:
     ) -> None:
         """Train `model` for `steps` environment steps, or what is left of them after the newest checkpoint.
 
-        The learning rate falls from `lr` linearly to 0. `save` and `load` carry what the algorithm has besides its weights and moments; `settle` ends every chunk.
+        The learning rate falls from `lr` linearly to 0. `save` and `load` carry what the algorithm has besides its
+        weights and moments; `settle` ends every chunk.
         """
         model.set_logger(Logger(None, []))
         # The library's own schedules only know the progress within one chunk.
