@@ -80,8 +80,8 @@ def hh(name: str) -> Callable[[Registry], Iterator[Answer]]:
 def pandalm(registry: Registry) -> Iterator[Answer]:
     """Answers to instructions, compared by three annotators, with ties."""
     for row in json.loads((DATA / "pandalm/testset-v1.json").read_text(encoding="utf-8")):
-        prompt = Prompt(text="\n".join(filter(None, [row["instruction"], row["input"]])))
-        samples = tuple(Sample(prompt_id=prompt.id, text=row[f"response{i}"]) for i in (1, 2))
+        prompt = Prompt(text="\n".join(filter(None, [str(row["instruction"]), str(row["input"])])))
+        samples = tuple(Sample(prompt_id=prompt.id, text=str(row[f"response{i}"])) for i in (1, 2))
         question = Question(prompt=prompt, samples=samples)
         for who in ("annotator1", "annotator2", "annotator3"):
             scores = {0: (0, 0), 1: (1, 0), 2: (0, 1)}[row[who]]
