@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from rlhf_core.errors import TrainingError
+from rlhf_core.lm.shared import share_base
 from rlhf_core.metrics import Metric, bootstrap
 from rlhf_core.plugins import LanguageModelPolicy, OptimizeJob
 from rlhf_core.rl.kl import k1, k2, k3, next_coefficient
@@ -64,6 +65,7 @@ class Course:
         self.job, self.config, self.run, self.name = job, config, run, name
         self.policy, self.reference = job.policy, job.reference
         self.temperature = config.temperature or job.policy.temperature
+        share_base(self.policy.lm, self.reference.lm)
         for lm in (self.policy.lm, self.reference.lm):
             lm.model.eval()
         self.state = State(config.kl.coefficient)
