@@ -35,9 +35,9 @@ def dialogues(tmp_path):
 def tiny(tmp_path):
     folder = tmp_path / "tiny"
     shape = Starter(vocab_size=300, layers=1, width=32, heads=2)
-    make_starter(["Human: soup? Assistant: fine."], shape=shape, max_prompt_tokens=512, max_new_tokens=128, seed=0).save(
-        folder
-    )
+    make_starter(
+        ["Human: soup? Assistant: fine."], shape=shape, max_prompt_tokens=512, max_new_tokens=128, seed=0
+    ).save(folder)
     return folder
 
 

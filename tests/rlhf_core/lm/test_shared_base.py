@@ -53,7 +53,9 @@ def test_each_answers_as_before_with_the_memory_of_one(adapted):
     assert held(policy, reference) == base + 2 * adapters
     assert torch.equal(scores(policy), before[0])
     assert torch.equal(scores(reference), before[1])
-    assert torch.equal(reference.rollout(PROMPTS, seeds=[1, 2]).tokens, adapted(2).rollout(PROMPTS, seeds=[1, 2]).tokens)
+    assert torch.equal(
+        reference.rollout(PROMPTS, seeds=[1, 2]).tokens, adapted(2).rollout(PROMPTS, seeds=[1, 2]).tokens
+    )
 
 
 def test_training_one_leaves_the_other_alone(adapted):

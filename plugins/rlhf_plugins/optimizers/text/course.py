@@ -6,27 +6,21 @@ import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from rlhf_core.errors import TrainingError
-from rlhf_core.lm.shared import share_base
 from rlhf_core.metrics import Metric, bootstrap
-from rlhf_core.plugins import LanguageModelPolicy, OptimizeJob
 from rlhf_core.rl.kl import k1, k2, k3, next_coefficient
 from rlhf_core.rl.masks import row_sums
 from rlhf_core.rl.rewards import Moments
-from rlhf_core.run import Run
 from rlhf_plugins.optimizers.text import experience as experiences
 from rlhf_plugins.optimizers.text.grading import Graded, RewardScale, opinion, scores_of, shaped
 from rlhf_plugins.optimizers.text.learner import Learner
+from rlhf_plugins.optimizers.text.task import Task
 from rlhf_plugins.optimizers.text.trainee import NotFiniteError
 from rlhf_plugins.optimizers.text.watch import Watcher
-
-if TYPE_CHECKING:
-    from rlhf_plugins.optimizers.text.settings import Settings
 
 PROMPT_STREAM, ANSWER_STREAM = 0, 1
 """Uses of the run's seed, besides those of the learner."""
@@ -58,19 +52,11 @@ class Step:
 class Course:
     """One optimisation of one policy."""
 
-    def __init__(self, job: OptimizeJob, config: Settings, run: Run, *, name: str) -> None:
-        if not job.prompts:
-            raise TrainingError("there are no training prompts", where=name, remedy="Check the pipeline's data.")
-        assert isinstance(job.policy, LanguageModelPolicy)
-        assert isinstance(job.reference, LanguageModelPolicy)
-        self.job, self.config, self.run, self.name = job, config, run, name
-        self.policy, self.reference = job.policy, job.reference
-        self.temperature = config.temperature or job.policy.temperature
-        share_base(self.policy.lm, self.reference.lm)
-        for lm in (self.policy.lm, self.reference.lm):
-            lm.model.eval()
-        self.state = State(config.kl.coefficient)
-        self.watcher = Watcher(self, config.watch) if config.watch is not None else None
+    def __init__(self, task: Task) -> None:
+        self.task, self.job, self.config, self.run, self.name = task, task.job, task.config, task.run, task.name
+        self.policy, self.reference, self.temperature = task.policy, task.reference, task.temperature
+        self.state = State(task.config.kl.coefficient)
+        self.watcher = Watcher(task, task.config.watch) if task.config.watch is not None else None
         self.warned = False
 
     def train(self, learner: Learner) -> dict[str, Metric]:
@@ -124,8 +110,8 @@ class Course:
             turn = f"; the fitted curve turns at {curve.turn:.3g} nats" if curve is not None and curve.turn else ""
             self.run.note(
                 f"the watched score was best after {best.step} steps ({best.watched:.3g} at {best.kl:.3g} nats) and "
-                f"{last.watched:.3g} after {last.step}, at proxy rewards of {best.proxy:.3g} and {last.proxy:.3g}{turn}: "
-                "the best weights are kept"
+                f"{last.watched:.3g} after {last.step}, at proxy rewards of {best.proxy:.3g} and {last.proxy:.3g}"
+                f"{turn}: the best weights are kept"
             )
         return watcher.metrics
 
@@ -246,4 +232,4 @@ class Course:
             self.watcher.load(folder)
         saved = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         scale = saved["scale"]
-        self.state = State(saved["coefficient"], RewardScale(scale["mean"], scale["std"], Moments(*scale["moments"])))
+        self.state = State(saved["coefficient"], RewardScale(scale["mean"], scale["std"], Moments(**scale["moments"])))

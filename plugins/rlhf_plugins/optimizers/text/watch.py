@@ -22,8 +22,8 @@ from rlhf_plugins.optimizers.text.measure import measure
 from rlhf_plugins.optimizers.text.trainee import trainable, write_weights
 
 if TYPE_CHECKING:
-    from rlhf_plugins.optimizers.text.course import Course
     from rlhf_plugins.optimizers.text.settings import Watch
+    from rlhf_plugins.optimizers.text.task import Task
 
 WATCH_STREAM = 6
 
@@ -42,26 +42,26 @@ class Look:
 class Watcher:
     """Looks every few steps at the same prompts with the same random numbers."""
 
-    def __init__(self, course: Course, config: Watch) -> None:
-        self.course, self.config = course, config
+    def __init__(self, task: Task, config: Watch) -> None:
+        self.task, self.config = task, config
         self.looks: list[Look] = []
         self.best: dict[str, Tensor] = {}
         """The trainable weights of the best look, on the CPU."""
         self.metrics: dict[str, Metric] = {}
         """Of the best look."""
-        seed = course.run.seed
-        self.prompts = turn(course.job.prompts, seed=seed, stream=WATCH_STREAM, number=0, size=config.answers)
+        seed = task.run.seed
+        self.prompts = turn(task.job.prompts, seed=seed, stream=WATCH_STREAM, number=0, size=config.answers)
         self.rater: RewardModel | None = None
         if config.by is not None:
             from rlhf_core.plugins.registry import Registry
 
-            rater: RewardModel = Registry().create("reward_models", config.by, run=course.run)
+            rater: RewardModel = Registry().create("reward_models", config.by, run=task.run)
             if rater.learns_from:
                 raise TrainingError(
                     f"watch.by: `{config.by.use}` learns from feedback, and nobody has fitted it",
-                    where=course.name,
-                    remedy="Name a rater that needs no feedback (`principles`, a finished model), or leave `by` out and "
-                    "use an ensemble as the reward.",
+                    where=task.name,
+                    remedy="Name a rater that needs no feedback (`principles`, a finished model), or leave `by` out "
+                    "and use an ensemble as the reward.",
                 )
             self.rater = rater
 
@@ -76,23 +76,23 @@ class Watcher:
 
     def look(self, step: int) -> dict[str, float]:
         """Measure the policy as it is before step number `step`, and keep it where it is the best; what to log."""
-        course = self.course
+        task = self.task
         when = f"the look before step {step + 1}"
         found = measure(
-            course.policy,
-            course.reference,
-            course.job.reward,
+            task.policy,
+            task.reference,
+            task.job.reward,
             self.prompts,
-            temperature=course.temperature,
-            size=course.config.micro_batch,
-            seed=course.run.seed,
+            temperature=task.temperature,
+            size=task.config.micro_batch,
+            seed=task.run.seed,
             stream=WATCH_STREAM,
             when=when,
         )
         watched = sum(self._scores(found.samples, when)) / len(self.prompts)
         self.looks.append(Look(step, found.metrics["kl"].value, found.metrics["reward"].value, watched))
         if self.best_look.step == step:
-            weights = trainable(course.policy.lm.model)
+            weights = trainable(task.policy.lm.model)
             self.best = {name: weight.detach().to("cpu", copy=True) for name, weight in weights.items()}
             self.metrics = {**found.metrics, "watched": Metric(value=watched, n=len(self.prompts))}
         return {"watched": watched, "watch_proxy": self.looks[-1].proxy, "watch_kl": self.looks[-1].kl}
@@ -105,7 +105,7 @@ class Watcher:
     @torch.no_grad()
     def restore(self) -> None:
         """Give the policy the weights of the best look."""
-        for name, weight in trainable(self.course.policy.lm.model).items():
+        for name, weight in trainable(self.task.policy.lm.model).items():
             weight.copy_(self.best[name])
 
     def curve(self) -> GaoCurve | None:
@@ -132,11 +132,11 @@ class Watcher:
         prompts: list[Prompt] = self.prompts
         if self.rater is not None:
             return scores_of(self.rater, prompts, samples, when=when)
-        scores = self.course.job.reward.score(prompts, samples)
+        scores = self.task.job.reward.score(prompts, samples)
         if scores.spread is None:
             raise TrainingError(
-                f"watch: {type(self.course.job.reward).__name__} does not say how unsure it is",
-                where=self.course.name,
+                f"watch: {type(self.task.job.reward).__name__} does not say how unsure it is",
+                where=self.task.name,
                 remedy="Use an ensemble as the reward, or name a held-out rater in `watch.by`.",
             )
         pairs = zip(scores.mean, scores.spread, strict=True)

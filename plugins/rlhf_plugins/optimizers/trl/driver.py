@@ -1,4 +1,4 @@
-"""Drives a trainer of TRL: our tokens and rewards in, its steps into our log and checkpoints, the model back as it was."""
+"""Drives a trainer of TRL: our tokens and rewards in, its steps into our log, the model back as it was."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Driver:
         }
 
     def train(self, make: Callable[[Path], Any]) -> dict[str, Metric]:
-        """Let the trainer that `make(scratch)` makes train, from the newest checkpoint; metrics of answers afterwards."""
+        """Let the trainer of `make(scratch)` train, from the newest checkpoint; metrics of answers afterwards."""
         latest = self.run.checkpoints.latest()
         name = self.policy.lm.model.config._name_or_path
         with tempfile.TemporaryDirectory(prefix="rlhf-trl-") as scratch:
