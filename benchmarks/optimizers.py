@@ -3,8 +3,8 @@
 A small Llama answers 16 prompts with 4 answers each (ppo: 64 prompts once) and learns from them, step after step. Every
 side runs in a process of its own; the first step, which warms up, does not count. TRL has had no stable PPO since 1.12:
 install that one beside (`pip install --no-deps --target FOLDER trl==1.12.0`) and name the folder with --ppo-trl.
-`gemm_share` is the matrix products that a step cannot do without, a prompt counted once, over what the machine multiplies
-in that time.
+`gemm_share` is the matrix products that a step cannot do without, a prompt counted once, over what the machine
+multiplies in that time.
 """
 
 from __future__ import annotations

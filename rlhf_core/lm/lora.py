@@ -53,8 +53,8 @@ def is_adapted(model: Any) -> bool:
 
 
 def save_adapters(model: Any, folder: Path) -> None:
-    """Write the adapters alone, as safetensors, to `folder`/adapters."""
-    model.save_pretrained(folder / ADAPTERS)
+    """Write the model's own adapters alone, as safetensors, to `folder`/adapters."""
+    model.save_pretrained(folder / ADAPTERS, selected_adapters=["default"])
 
 
 def load_adapters(model: Any, folder: Path) -> Any:

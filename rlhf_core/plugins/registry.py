@@ -142,7 +142,7 @@ class Registry:
         """What a plugin's result depends on: code, configuration, files that it reads, and nested plugins' likewise.
 
         Defaults are written out, so that a new default is a new fingerprint. A plugin installed in place for
-        development counts with the digest of the Python files beside it.
+        development counts with the digest of the Python files beside and below it.
         """
         info = self.find(kind, use.use)
         plugin = self.load(kind, use.use)
@@ -165,7 +165,7 @@ def _development_digest(module: str) -> str:
     if spec is None or spec.origin is None or Path(spec.origin).is_relative_to(sysconfig.get_path("purelib")):
         return ""
     digest = hashlib.sha256()
-    for path in sorted(Path(spec.origin).parent.glob("*.py")):
+    for path in sorted(Path(spec.origin).parent.rglob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-class Moments(NamedTuple):
+@dataclass(frozen=True)
+class Moments:
     """Count, mean and sum of squared deviations of all numbers seen so far."""
 
     count: int = 0
     mean: float = 0.0
     squares: float = 0.0
 
-    def after(self, values: Tensor) -> Self:
+    def after(self, values: Tensor) -> Moments:
         """With a batch [B] of further numbers, as if all had come at once (Chan et al. 1983)."""
         seen, batch = self.count, values.double()
         total = seen + len(batch)
         difference = float(batch.mean()) - self.mean
         squares = float(((batch - batch.mean()) ** 2).sum())
-        return self._replace(
+        return Moments(
             count=total,
             mean=self.mean + difference * len(batch) / total,
             squares=self.squares + squares + difference**2 * seen * len(batch) / total,

@@ -10,8 +10,8 @@ from rlhf_plugins.optimizers.text.optimizer import TextOptimizer
 from rlhf_plugins.optimizers.text.settings import Settings
 
 if TYPE_CHECKING:
-    from rlhf_plugins.optimizers.text.course import Course
     from rlhf_plugins.optimizers.text.learner import Learner
+    from rlhf_plugins.optimizers.text.task import Task
 
 
 class BestOfN(TextOptimizer):
@@ -34,8 +34,8 @@ class BestOfN(TextOptimizer):
             """What a batch is cut into minibatches of: the best answers."""
             return self.batch
 
-    def learner(self, course: Course) -> Learner:
+    def learner(self, task: Task) -> Learner:
         """The best answers."""
         from rlhf_plugins.optimizers.text.selection import BestLearner
 
-        return BestLearner(course)
+        return BestLearner(task)

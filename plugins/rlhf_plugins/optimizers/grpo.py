@@ -10,16 +10,16 @@ from rlhf_plugins.optimizers.text.optimizer import TextOptimizer
 from rlhf_plugins.optimizers.text.settings import GradientSettings
 
 if TYPE_CHECKING:
-    from rlhf_plugins.optimizers.text.course import Course
     from rlhf_plugins.optimizers.text.learner import Learner
+    from rlhf_plugins.optimizers.text.task import Task
 
 
 class Grpo(TextOptimizer):
     """Group-relative policy optimisation (Shao et al. 2024): answers against the mean of their group.
 
     Dr. GRPO (Liu et al. 2025) is `scale: none, normalise: limit`; DAPO (Yu et al. 2025) is `normalise: token,
-    clip_high: 0.28, overlong_margin: ...` with `kl: {coefficient: 0}`. The group's mean holds the answer's own share, so
-    rewards count (k - 1) / k against the divergence, of k answers; rloo has no such factor.
+    clip_high: 0.28, overlong_margin: ...` with `kl: {coefficient: 0}`. The group's mean holds the answer's own share,
+    so of k answers rewards count (k - 1) / k against the divergence; rloo has no such factor.
     """
 
     class Config(GradientSettings):
@@ -35,13 +35,13 @@ class Grpo(TextOptimizer):
         """Over what losses are averaged: `answer` first within each answer, then over answers; `token` over all tokens;
         `limit` sums over tokens at the constant scale of the length limit, which favours no length."""
         divergence: Literal["k2", "k3"] = "k3"
-        """Estimator of the divergence in the loss. `k3` is GRPO's own and pulls along KL(reference || policy); `k2` along
-        KL(policy || reference), which is what `kl` in the log reports."""
+        """Estimator of the divergence in the loss. `k3` is GRPO's own and pulls along KL(reference || policy); `k2`
+        along KL(policy || reference), which is what `kl` in the log reports."""
 
-    def learner(self, course: Course) -> Learner:
+    def learner(self, task: Task) -> Learner:
         """Policy gradients with the group's mean as the baseline."""
         from rlhf_plugins.optimizers.text.credit import GroupRelative
         from rlhf_plugins.optimizers.text.gradient import PolicyGradient
 
         config = self.config
-        return PolicyGradient(course, GroupRelative(config.scale), normalise=config.normalise, pull=config.divergence)
+        return PolicyGradient(task, GroupRelative(config.scale), normalise=config.normalise, pull=config.divergence)

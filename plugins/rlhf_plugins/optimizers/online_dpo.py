@@ -10,8 +10,8 @@ from rlhf_plugins.optimizers.text.optimizer import TextOptimizer
 from rlhf_plugins.optimizers.text.settings import Kl, Settings
 
 if TYPE_CHECKING:
-    from rlhf_plugins.optimizers.text.course import Course
     from rlhf_plugins.optimizers.text.learner import Learner
+    from rlhf_plugins.optimizers.text.task import Task
 
 
 class OnlineDpo(TextOptimizer):
@@ -40,8 +40,8 @@ class OnlineDpo(TextOptimizer):
             """What a batch is cut into minibatches of: its pairs."""
             return self.batch
 
-    def learner(self, course: Course) -> Learner:
+    def learner(self, task: Task) -> Learner:
         """Pairs of answers."""
         from rlhf_plugins.optimizers.text.pairs import PairLearner
 
-        return PairLearner(course)
+        return PairLearner(task)

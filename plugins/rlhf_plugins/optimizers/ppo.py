@@ -10,8 +10,8 @@ from rlhf_plugins.optimizers.text.optimizer import TextOptimizer
 from rlhf_plugins.optimizers.text.settings import CriticSettings, GradientSettings
 
 if TYPE_CHECKING:
-    from rlhf_plugins.optimizers.text.course import Course
     from rlhf_plugins.optimizers.text.learner import Learner
+    from rlhf_plugins.optimizers.text.task import Task
 
 
 class Ppo(TextOptimizer):
@@ -34,10 +34,10 @@ class Ppo(TextOptimizer):
         whiten: bool = True
         """Scale the advantages of each batch to mean 0 and variance 1."""
 
-    def learner(self, course: Course) -> Learner:
+    def learner(self, task: Task) -> Learner:
         """Policy gradients with a critic's advantages."""
         from rlhf_plugins.optimizers.text.critic import Critic
         from rlhf_plugins.optimizers.text.gradient import PolicyGradient
 
         config = self.config
-        return PolicyGradient(course, Critic(course, gamma=config.gamma, lam=config.lam, whitened=config.whiten))
+        return PolicyGradient(task, Critic(task, gamma=config.gamma, lam=config.lam, whitened=config.whiten))

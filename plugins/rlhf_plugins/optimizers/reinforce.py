@@ -10,8 +10,8 @@ from rlhf_plugins.optimizers.text.optimizer import TextOptimizer
 from rlhf_plugins.optimizers.text.settings import CriticSettings, GradientSettings
 
 if TYPE_CHECKING:
-    from rlhf_plugins.optimizers.text.course import Course
     from rlhf_plugins.optimizers.text.learner import Learner
+    from rlhf_plugins.optimizers.text.task import Task
 
 
 class Reinforce(TextOptimizer):
@@ -29,7 +29,7 @@ class Reinforce(TextOptimizer):
         whiten: bool = False
         """Scale the advantages of each batch to mean 0 and variance 1."""
 
-    def learner(self, course: Course) -> Learner:
+    def learner(self, task: Task) -> Learner:
         """Policy gradients with rewards to go, less the baseline."""
         from rlhf_plugins.optimizers.text.credit import Credit, MovingBaseline
         from rlhf_plugins.optimizers.text.critic import Critic
@@ -37,8 +37,8 @@ class Reinforce(TextOptimizer):
 
         config = self.config
         credit: Credit = (
-            Critic(course, gamma=config.gamma, lam=1.0, whitened=config.whiten)
+            Critic(task, gamma=config.gamma, lam=1.0, whitened=config.whiten)
             if config.baseline == "value"
             else MovingBaseline(gamma=config.gamma, decay=config.decay, whitened=config.whiten)
         )
-        return PolicyGradient(course, credit)
+        return PolicyGradient(task, credit)

@@ -10,8 +10,8 @@ from rlhf_plugins.optimizers.text.optimizer import TextOptimizer
 from rlhf_plugins.optimizers.text.settings import GradientSettings
 
 if TYPE_CHECKING:
-    from rlhf_plugins.optimizers.text.course import Course
     from rlhf_plugins.optimizers.text.learner import Learner
+    from rlhf_plugins.optimizers.text.task import Task
 
 
 class Rloo(TextOptimizer):
@@ -28,9 +28,9 @@ class Rloo(TextOptimizer):
         answers: int = Field(4, ge=2)
         """Answers to each prompt of a step."""
 
-    def learner(self, course: Course) -> Learner:
+    def learner(self, task: Task) -> Learner:
         """Policy gradients with the other answers as the baseline."""
         from rlhf_plugins.optimizers.text.credit import LeaveOneOut
         from rlhf_plugins.optimizers.text.gradient import PolicyGradient
 
-        return PolicyGradient(course, LeaveOneOut())
+        return PolicyGradient(task, LeaveOneOut())

@@ -11,7 +11,10 @@ from rlhf_plugins.optimizers.trl.settings import OfflineSettings
 
 
 class TrlDpo(Optimizer):
-    """TRL's DPOTrainer: learns from answers that the policy gave before, graded by the pipeline's reward model. For comparison."""
+    """TRL's DPOTrainer: learns from answers that the policy gave before, graded by the pipeline's reward model.
+
+    For comparison.
+    """
 
     modality: ClassVar[frozenset[Modality]] = TEXT
     trains: ClassVar[type[Policy]] = LanguageModelPolicy

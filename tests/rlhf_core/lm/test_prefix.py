@@ -2,8 +2,8 @@ import pytest
 import torch
 from tiny_lm import make_tiny
 
-from rlhf_core.lm.logprobs import forward, sequence_logprobs, token_logprobs
-from rlhf_core.lm.prefix import answer_logits_by_prefix, distinct_rows
+from rlhf_core.lm.logprobs import answer_logits_by_prefix, forward, sequence_logprobs, token_logprobs
+from rlhf_core.lm.prefix import distinct_rows
 from rlhf_core.records import Prompt
 
 PROMPTS = [Prompt(text="the tram"), Prompt(text="the senate approved the tram line on Monday")]

@@ -32,9 +32,7 @@ def make_policy(length: int, *, peaked: float = 0.1) -> CausalLm:
         torch.manual_seed(0)
         model = LlamaForCausalLM(config)
     policy = CausalLm(max_prompt_tokens=4, max_new_tokens=length)
-    policy.lm = LanguageModel(
-        model, tokenizer, max_prompt_tokens=4, max_new_tokens=length, compute_dtype=torch.float32
-    )
+    policy.lm = LanguageModel(model, tokenizer, max_prompt_tokens=4, max_new_tokens=length, compute_dtype=torch.float32)
     return policy
 
 

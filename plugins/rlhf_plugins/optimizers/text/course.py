@@ -6,25 +6,21 @@ import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from rlhf_core.errors import TrainingError
 from rlhf_core.metrics import Metric, bootstrap
-from rlhf_core.plugins import LanguageModelPolicy, OptimizeJob
 from rlhf_core.rl.kl import k1, k2, k3, next_coefficient
 from rlhf_core.rl.masks import row_sums
 from rlhf_core.rl.rewards import Moments
-from rlhf_core.run import Run
 from rlhf_plugins.optimizers.text import experience as experiences
 from rlhf_plugins.optimizers.text.grading import Graded, RewardScale, opinion, scores_of, shaped
 from rlhf_plugins.optimizers.text.learner import Learner
+from rlhf_plugins.optimizers.text.task import Task
 from rlhf_plugins.optimizers.text.trainee import NotFiniteError
-
-if TYPE_CHECKING:
-    from rlhf_plugins.optimizers.text.settings import Settings
+from rlhf_plugins.optimizers.text.watch import Watcher
 
 PROMPT_STREAM, ANSWER_STREAM = 0, 1
 """Uses of the run's seed, besides those of the learner."""
@@ -56,22 +52,16 @@ class Step:
 class Course:
     """One optimisation of one policy."""
 
-    def __init__(self, job: OptimizeJob, config: Settings, run: Run, *, name: str) -> None:
-        if not job.prompts:
-            raise TrainingError("there are no training prompts", where=name, remedy="Check the pipeline's data.")
-        assert isinstance(job.policy, LanguageModelPolicy)
-        assert isinstance(job.reference, LanguageModelPolicy)
-        self.job, self.config, self.run, self.name = job, config, run, name
-        self.policy, self.reference = job.policy, job.reference
-        self.temperature = config.temperature or job.policy.temperature
-        for lm in (self.policy.lm, self.reference.lm):
-            lm.model.eval()
-        self.state = State(config.kl.coefficient)
+    def __init__(self, task: Task) -> None:
+        self.task, self.job, self.config, self.run, self.name = task, task.job, task.config, task.run, task.name
+        self.policy, self.reference, self.temperature = task.policy, task.reference, task.temperature
+        self.state = State(task.config.kl.coefficient)
+        self.watcher = Watcher(task, task.config.watch) if task.config.watch is not None else None
         self.warned = False
 
     def train(self, learner: Learner) -> dict[str, Metric]:
-        """All steps that are left; the metrics of the last one."""
-        config = self.config
+        """All steps that are left; the metrics of the last one, or of the best look where one watches."""
+        config, watcher = self.config, self.watcher
         saved = self.run.checkpoints.latest()
         if saved is None:
             first = 0
@@ -80,8 +70,12 @@ class Course:
             first, folder = saved
             self._load(learner, folder)
         for number in range(first, config.steps):
+            seen = watcher.look(number) if watcher is not None and watcher.due(number) else {}
+            if watcher is not None and watcher.turned:
+                self.run.log(seen, number)
+                break
             try:
-                step = self._step(learner, number)
+                step = self._step(learner, number, seen)
             except NotFiniteError:
                 raise TrainingError(
                     f"step {number + 1} of {config.steps}: a loss over {config.batch * config.answers} samples is not "
@@ -99,9 +93,27 @@ class Course:
             # Without a checkpoint at the very end a resumed run always ends with a step, and so with its metrics.
             if (number + 1) % config.checkpoint_every == 0 and number + 1 < config.steps:
                 self.run.checkpoints.save(number + 1, lambda folder: self._save(learner, folder))
+        metrics = step.metrics if watcher is None else self._best(watcher)
         if self.job.keep is not None:
             learner.keep(self.job.keep)
-        return step.metrics
+        return metrics
+
+    def _best(self, watcher: Watcher) -> dict[str, Metric]:
+        """Look a last time, go back to the best weights, and say where the turn was."""
+        steps = self.config.steps
+        if not watcher.turned and watcher.looks[-1].step != steps:
+            self.run.log(watcher.look(steps), steps)
+        best, last = watcher.best_look, watcher.looks[-1]
+        if best is not last:
+            watcher.restore()
+            curve = watcher.curve()
+            turn = f"; the fitted curve turns at {curve.turn:.3g} nats" if curve is not None and curve.turn else ""
+            self.run.note(
+                f"the watched score was best after {best.step} steps ({best.watched:.3g} at {best.kl:.3g} nats) and "
+                f"{last.watched:.3g} after {last.step}, at proxy rewards of {best.proxy:.3g} and {last.proxy:.3g}"
+                f"{turn}: the best weights are kept"
+            )
+        return watcher.metrics
 
     def _measure_reference(self) -> None:
         """Mean and standard deviation of the reward over answers of the reference."""
@@ -119,7 +131,7 @@ class Course:
         else:
             scale.std = std
 
-    def _step(self, learner: Learner, number: int) -> Step:
+    def _step(self, learner: Learner, number: int, seen: dict[str, float]) -> Step:
         began = time.perf_counter()
         config, state = self.config, self.state
         left = 1 - number / config.steps
@@ -149,6 +161,7 @@ class Course:
                 "tokens_per_second": lengths.sum().item() / seconds,
                 "seconds": seconds,
                 **learnt,
+                **seen,
             },
             number,
         )
@@ -209,10 +222,14 @@ class Course:
 
     def _save(self, learner: Learner, folder: Path) -> None:
         learner.save(folder)
+        if self.watcher is not None:
+            self.watcher.save(folder)
         (folder / "state.json").write_text(json.dumps(asdict(self.state)), encoding="utf-8")
 
     def _load(self, learner: Learner, folder: Path) -> None:
         learner.load(folder)
+        if self.watcher is not None:
+            self.watcher.load(folder)
         saved = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         scale = saved["scale"]
-        self.state = State(saved["coefficient"], RewardScale(scale["mean"], scale["std"], Moments(*scale["moments"])))
+        self.state = State(saved["coefficient"], RewardScale(scale["mean"], scale["std"], Moments(**scale["moments"])))

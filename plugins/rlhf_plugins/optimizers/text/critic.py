@@ -21,7 +21,7 @@ from rlhf_plugins.optimizers.text.trainee import Trainee
 from rlhf_plugins.optimizers.text.values import HeadOnReference, Network, ValueModel, all_values, keep, take_over
 
 if TYPE_CHECKING:
-    from rlhf_plugins.optimizers.text.course import Course
+    from rlhf_plugins.optimizers.text.task import Task
 
 VALUE_STREAM = 2
 """Which random numbers order the critic's minibatches."""
@@ -43,18 +43,18 @@ class ValueLesson:
 class Critic(Credit):
     """Advantages against a value model that is trained beside the policy."""
 
-    def __init__(self, course: Course, *, gamma: float, lam: float, whitened: bool) -> None:
-        config: Any = course.config
-        self.config, self.run = config, course.run
+    def __init__(self, task: Task, *, gamma: float, lam: float, whitened: bool) -> None:
+        config: Any = task.config
+        self.config, self.run = config, task.run
         self.gamma, self.lam, self.whitened = gamma, lam, whitened
         self.model: ValueModel = (
-            HeadOnReference(course.reference.lm, course.run.seed)
+            HeadOnReference(task.reference.lm, task.run.seed)
             if config.value_model == "head"
-            else Network(course.policy.lm)
+            else Network(task.policy.lm)
         )
         self.reads_hidden = self.model.reads_hidden
-        if course.job.previous is not None and not take_over(self.model, course.job.previous):
-            course.run.note("the last round left no value model of this shape: starting from a fresh one")
+        if task.job.previous is not None and not take_over(self.model, task.job.previous):
+            task.run.note("the last round left no value model of this shape: starting from a fresh one")
         self.trainee = Trainee(self.model, lr=config.value_lr, max_grad_norm=config.max_grad_norm)
 
     def set_rate(self, share: float) -> None:

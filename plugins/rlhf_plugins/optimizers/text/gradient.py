@@ -27,8 +27,8 @@ from rlhf_plugins.optimizers.text.trainee import Trainee
 
 if TYPE_CHECKING:
     from rlhf_core.lm.model import LanguageModel
-    from rlhf_plugins.optimizers.text.course import Course
     from rlhf_plugins.optimizers.text.settings import GradientSettings
+    from rlhf_plugins.optimizers.text.task import Task
 
 DEMONSTRATION_STREAM = 4
 
@@ -57,16 +57,16 @@ class PolicyGradient(Learner):
     """Learns from advantages that `credit` finds; `normalise` says what a token counts, `pull` how GRPO adds the KL."""
 
     def __init__(
-        self, course: Course, credit: Credit, *, normalise: Normalise = "token", pull: Divergence | None = None
+        self, task: Task, credit: Credit, *, normalise: Normalise = "token", pull: Divergence | None = None
     ) -> None:
-        super().__init__(course)
+        super().__init__(task)
         self.credit, self.normalise, self.pull = credit, normalise, pull
         self.reads_hidden = credit.reads_hidden
-        self.demonstrations = texts_of(course.job.demonstrations) if self.config.ptx else []
+        self.demonstrations = texts_of(task.job.demonstrations) if self.config.ptx else []
         if self.config.ptx and not self.demonstrations:
             raise TrainingError(
                 "ptx mixes in imitation, but there are no demonstrations on training prompts",
-                where=course.name,
+                where=task.name,
                 remedy="Set ptx to 0, or add demonstrations to the pipeline's data.",
             )
 

@@ -15,7 +15,7 @@ from rlhf_plugins.optimizers.text.grading import Graded
 from rlhf_plugins.optimizers.text.trainee import Trainee
 
 if TYPE_CHECKING:
-    from rlhf_plugins.optimizers.text.course import Course
+    from rlhf_plugins.optimizers.text.task import Task
 
 POLICY_STREAM = 3
 """Which random numbers order the policy's minibatches; the course and the critic use others."""
@@ -27,9 +27,9 @@ class Learner:
     reads_hidden = False
     """Whether `Graded.hidden` is needed."""
 
-    def __init__(self, course: Course) -> None:
-        self.config: Any = course.config
-        self.run, self.lm, self.temperature = course.run, course.policy.lm, course.temperature
+    def __init__(self, task: Task) -> None:
+        self.config: Any = task.config
+        self.run, self.lm, self.temperature = task.run, task.policy.lm, task.temperature
         self.actor = Trainee(self.lm.model, lr=self.config.lr, max_grad_norm=self.config.max_grad_norm)
 
     def set_rate(self, share: float) -> None:

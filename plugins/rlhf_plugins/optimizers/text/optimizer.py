@@ -9,8 +9,8 @@ from rlhf_core.plugins import TEXT, LanguageModelPolicy, OptimizeJob, Optimizer,
 from rlhf_core.records import Modality
 
 if TYPE_CHECKING:
-    from rlhf_plugins.optimizers.text.course import Course
     from rlhf_plugins.optimizers.text.learner import Learner
+    from rlhf_plugins.optimizers.text.task import Task
 
 
 class TextOptimizer(Optimizer):
@@ -22,8 +22,8 @@ class TextOptimizer(Optimizer):
     modality: ClassVar[frozenset[Modality]] = TEXT
     trains: ClassVar[type[Policy]] = LanguageModelPolicy
 
-    def learner(self, course: Course) -> Learner:
-        """What learns from the graded batches of `course`."""
+    def learner(self, task: Task) -> Learner:
+        """What learns from the graded batches."""
         raise NotImplementedError
 
     def optimize(self, job: OptimizeJob) -> dict[str, Metric]:
@@ -34,6 +34,7 @@ class TextOptimizer(Optimizer):
         the weights), where there are no prompts, and where `ptx` has nothing to imitate.
         """
         from rlhf_plugins.optimizers.text.course import Course
+        from rlhf_plugins.optimizers.text.task import Task
 
-        course = Course(job, self.config, self.run, name=type(self).__name__)
-        return course.train(self.learner(course))
+        task = Task(job, self.config, self.run, name=type(self).__name__)
+        return Course(task).train(self.learner(task))

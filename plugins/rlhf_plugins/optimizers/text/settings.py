@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rlhf_core.plugins import PluginConfig
+from rlhf_core.plugins import PluginConfig, Use
 
 
 class Kl(PluginConfig):
@@ -21,6 +21,22 @@ class Kl(PluginConfig):
     """Answers in which the coefficient changes by at most about a fifth; smaller steers faster."""
     budget: float | None = Field(None, gt=0)
     """Divergence in nats an answer at which training ends, whatever steps are left."""
+
+
+class Watch(PluginConfig):
+    """A guard against over-optimisation: the reward is a proxy, and beyond some point only the proxy still rises."""
+
+    every: int = Field(5, ge=1)
+    """Steps between looks."""
+    answers: int = Field(64, ge=2)
+    """Prompts that are answered at each look, always the same ones."""
+    by: Annotated[Use | None, Use.of("reward_models")] = None
+    """A held-out rater that needs no feedback, e.g. `{use: principles}`. None: the pipeline's own reward less its
+    spread, what the members of an ensemble agree on."""
+    caution: float = Field(1.0, ge=0)
+    """Standard deviations of the ensemble that are taken off, where no rater is named (Coste et al. 2023)."""
+    patience: int = Field(2, ge=0)
+    """Looks in a row without a new best after which one more without ends the training."""
 
 
 class Settings(PluginConfig):
@@ -61,6 +77,8 @@ class Settings(PluginConfig):
     """Norm that gradients are clipped to."""
     checkpoint_every: int = Field(5, ge=1)
     """Steps between checkpoints."""
+    watch: Watch | None = None
+    """Looks at the policy with other eyes, keeps the best and stops after the turn. None: trains to the end."""
 
     @property
     def examples(self) -> int:

@@ -1,4 +1,4 @@
-"""Drives a trainer of TRL: our tokens and rewards in, its steps into our log and checkpoints, the model back as it was."""
+"""Drives a trainer of TRL: our tokens and rewards in, its steps into our log, the model back as it was."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import PrinterCallback
 
 from rlhf_core.errors import TrainingError
 from rlhf_core.lm.lora import is_adapted
-from rlhf_core.metrics import Metric, bootstrap
+from rlhf_core.metrics import Metric
 from rlhf_core.plugins import LanguageModelPolicy, OptimizeJob
-from rlhf_core.rl.kl import k1
-from rlhf_core.rl.masks import row_sums
 from rlhf_core.run import Run
 from rlhf_plugins.huggingface import CheckpointsToRun, quiet_settings, undo_patches
 from rlhf_plugins.optimizers.text import experience as experiences
-from rlhf_plugins.optimizers.text.grading import opinion, scores_of
+from rlhf_plugins.optimizers.text.measure import measure
 
 PROMPT_STREAM, LAST_STREAM = 0, 5
 LAST_BATCH = 64
@@ -74,7 +71,7 @@ class Driver:
         }
 
     def train(self, make: Callable[[Path], Any]) -> dict[str, Metric]:
-        """Let the trainer that `make(scratch)` makes train, from the newest checkpoint; metrics of answers afterwards."""
+        """Let the trainer of `make(scratch)` train, from the newest checkpoint; metrics of answers afterwards."""
         latest = self.run.checkpoints.latest()
         name = self.policy.lm.model.config._name_or_path
         with tempfile.TemporaryDirectory(prefix="rlhf-trl-") as scratch:
@@ -90,21 +87,20 @@ class Driver:
         return self._measure()
 
     def _measure(self) -> dict[str, Metric]:
-        """What the other optimizers report: of a last batch of answers, by the same functions."""
+        """What the other optimizers report, of a last batch of answers."""
         seed = self.run.seed
         prompts = experiences.turn(self.job.prompts, seed=seed, stream=LAST_STREAM, number=0, size=LAST_BATCH)
-        seeds = np.random.default_rng([seed, LAST_STREAM]).integers(0, 2**63, size=len(prompts)).tolist()
-        temperature = self.policy.temperature
-        batch = experiences.answers(self.policy.lm, prompts, seeds=seeds, temperature=temperature)
-        samples = experiences.as_samples(self.policy, prompts, batch)
-        rewards = scores_of(self.job.reward, prompts, samples, when="after the last step")
-        reference, _ = opinion(self.reference.lm, batch, temperature=temperature, size=None, hidden=False)
-        return {
-            "reward": bootstrap(rewards, seed=seed),
-            "kl": bootstrap(row_sums(k1(batch.logprobs, reference), batch.mask).tolist(), seed=seed),
-            "answer_tokens": bootstrap(batch.mask.sum(dim=1).tolist(), seed=seed),
-            "eos_rate": bootstrap(batch.finished.float().tolist(), seed=seed),
-        }
+        return measure(
+            self.policy,
+            self.reference,
+            self.job.reward,
+            prompts,
+            temperature=self.policy.temperature,
+            size=None,
+            seed=seed,
+            stream=LAST_STREAM,
+            when="after the last step",
+        ).metrics
 
 
 def driven(trainer: type) -> Any:

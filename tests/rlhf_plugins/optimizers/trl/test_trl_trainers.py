@@ -41,7 +41,9 @@ def test_it_learns_and_the_model_comes_back_as_it_was(job, kind):
     model = made.policy.lm.model
     forward, name = model.forward, model.config._name_or_path
     _, _, untrained = train(kind, job(), lr=1e-12)
-    _, rows, metrics = train(kind, made, **({"steps": 12, "batch": 12} if online else {"epochs": 12}), lr=1e-2, beta=0.02)
+    _, rows, metrics = train(
+        kind, made, **({"steps": 12, "batch": 12} if online else {"epochs": 12}), lr=1e-2, beta=0.02
+    )
     if online:
         assert metrics["reward"].value > untrained["reward"].value + 0.05
     else:
