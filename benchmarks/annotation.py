@@ -64,11 +64,12 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, float]
     server = start(folder, port)
     accepted: list[str] = []
     latencies: list[float] = []
-    begin = time.monotonic()
+    there = asyncio.Barrier(options.annotators + 1)
     crowd = [
-        asyncio.create_task(annotator(token, port, options, begin + options.seconds, accepted, latencies))
-        for token in tokens
+        asyncio.create_task(annotator(token, port, options, there, accepted, latencies)) for token in tokens
     ]
+    await there.wait()
+    begin = time.monotonic()
     if not options.keep_alive:
         await asyncio.sleep(options.seconds / 2)
         server.send_signal(signal.SIGKILL)
@@ -96,7 +97,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, float]
 
 
 async def annotator(
-    token: str, port: int, options: argparse.Namespace, end: float, accepted: list[str], latencies: list[float]
+    token: str, port: int, options: argparse.Namespace, there: asyncio.Barrier, accepted: list[str], latencies: list[float]
 ) -> None:
     """One person: answers, thinks, and tries again where the server is away, as the page does."""
     name = ""
@@ -106,6 +107,8 @@ async def annotator(
         client.headers["x-rlhf-csrf"] = re.search('name="csrf" content="(.*?)"', page.text)[1]  # type: ignore[index]
         name = re.search('class="who">(.*?)<', page.text)[1]  # type: ignore[index]
         item = (await until(lambda: client.get("/api/next"))).json()["item"]
+        await there.wait()
+        end = time.monotonic() + options.seconds
         while item is not None and time.monotonic() < end:
             await asyncio.sleep(random.expovariate(1 / options.think))
             given = {"view": "pair", "choice": random.choice(["first", "second", "tie"]), "seconds": 1.0}

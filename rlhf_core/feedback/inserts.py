@@ -51,4 +51,4 @@ def _statement(table: Table, dialect: str, columns: tuple[str, ...]) -> tuple[st
 def _dialect(name: str) -> Any:
     from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-    return sqlite.dialect() if name == "sqlite" else PGDialect_psycopg()
+    return sqlite.dialect() if name == "sqlite" else PGDialect_psycopg()  # type: ignore[no-untyped-call]

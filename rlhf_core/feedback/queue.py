@@ -208,14 +208,21 @@ class QuestionQueue:
 
     def progress(self) -> Progress:
         """How far everybody together is."""
-        here = select(func.count()).select_from(assignments).where(which.same_question(), which.answered()).scalar_subquery()
+        here = (
+            select(func.count())
+            .select_from(assignments)
+            .where(which.same_question(), which.answered())
+            .scalar_subquery()
+        )
         asked = select(posted.c.wanted, here.label("answered")).where(posted.c.role == "asked")
         now = self._now()
         with self._database.read() as connection:
             rows = connection.execute(asked).all()
             since = [
                 connection.execute(
-                    select(func.count()).select_from(assignments).where(assignments.c.answered_at > sortable(now - span))
+                    select(func.count())
+                    .select_from(assignments)
+                    .where(assignments.c.answered_at > sortable(now - span))
                 ).scalar_one()
                 for span in (timedelta(hours=1), timedelta(days=1))
             ]

@@ -44,7 +44,6 @@ def test_pairwise_agreement():
     assert pairwise_agreement(["a"]) is None
 
 
-
 def test_ordinal_and_interval_alpha_by_hand():
     # Units 11, 12, 33: n_1 = 3, n_2 = 1, n_3 = 2, n = 6; o_12 = 1.
     units = [[1, 1], [1, 2], [3, 3]]

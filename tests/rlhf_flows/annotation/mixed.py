@@ -13,7 +13,7 @@ RATING = Form(
 WRITING = Form(kind="writing", guidelines=GUIDELINES)
 HOSTILE = (
     "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
-    "<a href=\"javascript:window.hacked=3\">click</a></p></article><style>*{display:none}</style>"
+    '<a href="javascript:window.hacked=3">click</a></p></article><style>*{display:none}</style>'
     '<iframe src="javascript:top.hacked=4"></iframe>{{ 7 * 7 }} ]]> \u202e <b>bold</b>'
 )
 ARTICLES = (

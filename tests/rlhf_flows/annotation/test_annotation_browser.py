@@ -48,7 +48,9 @@ class Served:
         import uvicorn
 
         app = make_app(self.store, "guest", hosts=LOCAL_NAMES)
-        self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="critical", timeout_graceful_shutdown=1))
+        self.server = uvicorn.Server(
+            uvicorn.Config(app, port=self.port, log_level="critical", timeout_graceful_shutdown=1)
+        )
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
         deadline = time.monotonic() + 20
