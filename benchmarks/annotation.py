@@ -65,9 +65,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, float]
     accepted: list[str] = []
     latencies: list[float] = []
     there = asyncio.Barrier(options.annotators + 1)
-    crowd = [
-        asyncio.create_task(annotator(token, port, options, there, accepted, latencies)) for token in tokens
-    ]
+    crowd = [asyncio.create_task(annotator(token, port, options, there, accepted, latencies)) for token in tokens]
     await there.wait()
     begin = time.monotonic()
     if not options.keep_alive:
@@ -97,7 +95,12 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, float]
 
 
 async def annotator(
-    token: str, port: int, options: argparse.Namespace, there: asyncio.Barrier, accepted: list[str], latencies: list[float]
+    token: str,
+    port: int,
+    options: argparse.Namespace,
+    there: asyncio.Barrier,
+    accepted: list[str],
+    latencies: list[float],
 ) -> None:
     """One person: answers, thinks, and tries again where the server is away, as the page does."""
     name = ""

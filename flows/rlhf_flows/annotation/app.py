@@ -46,8 +46,11 @@ class DraftPosted(_Place):
 
 
 def make_app(store: FeedbackStore, guest: str | None, *, hosts: list[str], url: str = "", tls: bool = False) -> FastAPI:
-    """The application on `store`. `guest` is who comes without an invitation, if anybody may. `hosts` are the names it answers to (`["*"]` for any); `url` is where
-    people open it, for links; `tls` says that cookies can be secure."""
+    """The application on `store`.
+
+    `guest` is who comes without an invitation, if anybody may. `hosts` are the names it answers to (`["*"]` for any);
+    `url` is where people open it, for links; `tls` says that cookies can be secure.
+    """
     app = FastAPI(title="rlhf annotate", docs_url=None, redoc_url=None, openapi_url=None)
     site = Site(QuestionQueue(store), Access(People(store), guest), url=url, tls=tls)
     app.add_middleware(Guarded, tls=tls)

@@ -152,8 +152,13 @@ def test_thirty_mixed_questions_with_the_keyboard_alone(site, open_page):
 
 @pytest.mark.parametrize(
     ("key", "choice", "strength", "both_bad"),
-    [("2", "first", 0.5, False), ("3", "tie", 1, False), ("4", "second", 0.5, False), ("5", "second", 1, False)]
-    + [("0", "tie", 1, True)],
+    [
+        ("2", "first", 0.5, False),
+        ("3", "tie", 1, False),
+        ("4", "second", 0.5, False),
+        ("5", "second", 1, False),
+        ("0", "tie", 1, True),
+    ],
 )
 def test_the_keys_of_a_pair(site, open_page, key, choice, strength, both_bad):
     site.queue.post(PREFERENCE, [question(0, 2)])
