@@ -191,9 +191,24 @@ class Feedback(Record):
     comment: str = ""
     reasons: dict[str, float] = {}
     """Named principles or criteria behind the answer, each with its score."""
-    created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    created_at: datetime | None = Field(default_factory=lambda: datetime.now(UTC))
+    """When it was given; None where data does not say."""
     seconds: float | None = Field(None, ge=0)
     """How long the annotator took."""
+
+    @property
+    def given_at(self) -> str:
+        """When, as ISO 8601 in UTC with microseconds, which sorts; naive times are UTC. Empty where unknown."""
+        if self.created_at is None:
+            return ""
+        naive = self.created_at.tzinfo is None
+        moment = self.created_at.replace(tzinfo=UTC) if naive else self.created_at.astimezone(UTC)
+        return moment.isoformat(timespec="microseconds")
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Ids of the samples that it is about."""
+        return ()
 
 
 class Comparison(Feedback):
@@ -208,6 +223,11 @@ class Comparison(Feedback):
     strength: float = Field(1.0, gt=0, le=1)
     """How sure: 1 means certainly, 0.5 half way to a tie."""
     both_bad: bool = False
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Both."""
+        return self.first, self.second
 
     @property
     def probability(self) -> float:
@@ -225,6 +245,11 @@ class Ranking(Feedback):
     ranks: tuple[int, ...]
     """Rank of each sample, 1 is best."""
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.samples
+
     @model_validator(mode="after")
     def _one_rank_each(self) -> Self:
         if len(self.ranks) != len(self.samples) or any(rank < 1 for rank in self.ranks):
@@ -241,6 +266,11 @@ class Rating(Feedback):
     low: float = 1.0
     high: float = 5.0
     criterion: str = "overall"
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The one."""
+        return (self.sample,)
 
     @model_validator(mode="after")
     def _on_the_scale(self) -> Self:
@@ -276,6 +306,11 @@ class Reaction(Feedback):
     action: Literal["click", "like", "dislike", "share", "edit"] = "click"
     count: int = Field(ge=0)
     exposures: int = Field(ge=1)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The one."""
+        return (self.sample,)
 
     @model_validator(mode="after")
     def _no_more_than_shown(self) -> Self:
@@ -377,6 +412,12 @@ class Answer(Record):
     def _to_this_question(self) -> Self:
         if self.feedback.question_id != self.question.id:
             raise ValueError("the feedback answers another question")
+        strangers = set(self.feedback.named).difference(sample.id for sample in self.question.samples)
+        if strangers:
+            raise ValueError(
+                f"a {self.feedback.kind} by {self.feedback.annotator!r} names sample {min(strangers)}, "
+                f"which is not among the {len(self.question.samples)} samples of its question {self.question.id}"
+            )
         return self
 
     def identity(self) -> Any:

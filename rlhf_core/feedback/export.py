@@ -61,7 +61,7 @@ def _row(answer: Answer) -> dict[str, Any]:
         "kind": feedback.kind,
         "round": max((sample.round for sample in question.samples), default=0),
         "split": split_of(question.prompt),
-        "created_at": feedback.created_at.isoformat(),
+        "created_at": feedback.given_at,
         "feedback": feedback.model_dump_json(),
         "question": question.model_dump_json(),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from operator import itemgetter
 from typing import Any
 
@@ -31,11 +32,23 @@ def insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]])
     """Insert the rows whose key is not there yet; their number."""
     if not rows:
         return 0
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(table).on_conflict_do_nothing().compile(dialect=connection.dialect, column_keys=list(rows[0]))
-    parameters: Any = rows
-    if statement.positiontup is not None:
-        parameters = list(map(itemgetter(*statement.positiontup), rows))
+    statement, order = _statement(table, connection.dialect.name, tuple(rows[0]))
+    parameters: Any = rows if order is None else list(map(itemgetter(*order), rows))
     # Straight to the driver: SQLAlchemy's own handling of the parameters costs more than SQLite's insert.
-    result = connection.exec_driver_sql(str(statement), parameters, execution_options={"preserve_rowcount": True})
+    result = connection.exec_driver_sql(statement, parameters, execution_options={"preserve_rowcount": True})
     return result.rowcount
+
+
+@cache
+def _statement(table: Table, dialect: str, columns: tuple[str, ...]) -> tuple[str, tuple[str, ...] | None]:
+    """The insert in the driver's words, and the order of its parameters where they go by position."""
+    module = sqlite if dialect == "sqlite" else postgresql
+    insert = module.insert(table).on_conflict_do_nothing()
+    compiled = insert.compile(dialect=_dialect(dialect), column_keys=list(columns))
+    return str(compiled), None if compiled.positiontup is None else tuple(compiled.positiontup)
+
+
+def _dialect(name: str) -> Any:
+    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+    return sqlite.dialect() if name == "sqlite" else PGDialect_psycopg()  # type: ignore[no-untyped-call]

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from rlhf_core.errors import StoreError
-from rlhf_core.records import Answer, Comparison, Feedback, Question, Ranking, Rating, Reaction
+from rlhf_core.records import Answer, Comparison, Feedback, Question, Rating, Reaction
 from rlhf_core.splits import split_of
 
 Rows = dict[str, dict[str, Any]]
@@ -33,19 +32,12 @@ def question_rows(questions: Iterable[Question]) -> Intake:
 
 
 def intake(answers: Iterable[Answer], campaign: str, round_number: int) -> Intake:
-    """The rows of `answers`. Raises StoreError where an answer is about a sample that its question does not show."""
+    """The rows of `answers`."""
     rows = Intake({}, {}, {}, {})
     for answer in answers:
         question, feedback = answer.question, answer.feedback
         if question.id not in rows.questions:
             _add_question(rows, question)
-        strangers = set(_samples_named(feedback)).difference(sample.id for sample in question.samples)
-        if strangers:
-            raise StoreError(
-                f"a {feedback.kind} by {feedback.annotator!r} names sample {min(strangers)}, "
-                f"which is not among the {len(question.samples)} samples of its question {question.id}",
-                remedy="Nothing of its batch was stored. Correct whatever made the answer.",
-            )
         rows.feedback[feedback.id] = {
             "id": feedback.id,
             "question_id": feedback.question_id,
@@ -56,7 +48,7 @@ def intake(answers: Iterable[Answer], campaign: str, round_number: int) -> Intak
             "source": feedback.source,
             "campaign": campaign,
             "round": round_number,
-            "created_at": sortable(feedback.created_at),
+            "created_at": feedback.given_at,
             "content": feedback.model_dump_json(),
         }
     return rows
@@ -102,18 +94,5 @@ def subject(feedback: Feedback) -> str:
 
 
 def sortable(moment: datetime) -> str:
-    """ISO 8601 in UTC with microseconds: the order of the strings is the order in time. Naive times are UTC."""
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return moment.isoformat(timespec="microseconds")
-
-
-def _samples_named(feedback: Feedback) -> tuple[str, ...]:
-    match feedback:
-        case Comparison():
-            return feedback.first, feedback.second
-        case Ranking():
-            return feedback.samples
-        case Rating() | Reaction():
-            return (feedback.sample,)
-        case _:
-            return ()
+    """ISO 8601 in UTC with microseconds: the order of the strings is the order in time."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rlhf_core.feedback.aggregate import Pairing, preference_labels
 from rlhf_core.feedback.agreement import LEVELS, Level, krippendorff_alpha, pairwise_agreement, pairwise_kappas
 from rlhf_core.feedback.reliability import DawidSkene, Label, dawid_skene
-from rlhf_core.records import Answer, Comparison, Feedback, Rating, Skip
+from rlhf_core.records import Answer, AnyFeedback, Comparison, Rating, Skip
 
 RANKS = {"lower": -1, "tie": 0, "higher": 1}
 """Preferences as numbers, for the ordinal and the interval alpha."""
@@ -73,7 +73,7 @@ class Panel:
 
 def panel(
     answers: Iterable[Answer],
-    gold: Mapping[str, Feedback] | None = None,
+    gold: Mapping[str, AnyFeedback] | None = None,
     repeats: Mapping[str, str] | None = None,
     *,
     disagreements: int = 20,
@@ -107,7 +107,7 @@ def panel(
 
 
 def _figures(
-    name: str, own: Sequence[Answer], found: DawidSkene | None, gold: Mapping[str, Feedback],
+    name: str, own: Sequence[Answer], found: DawidSkene | None, gold: Mapping[str, AnyFeedback],
     known: Mapping[Pairing, str], repeats: Mapping[str, str],
 ) -> AnnotatorFigures:  # fmt: skip
     skips = sum(isinstance(answer.feedback, Skip) for answer in own)
@@ -147,7 +147,7 @@ def _alphas(
     return found
 
 
-def _known(answers: Sequence[Answer], gold: Mapping[str, Feedback]) -> dict[Pairing, str]:
+def _known(answers: Sequence[Answer], gold: Mapping[str, AnyFeedback]) -> dict[Pairing, str]:
     """The right preference of each pair that a gold question knows."""
     questions = {answer.question.id: answer.question for answer in answers if answer.question.id in gold}
     known = [Answer.model_construct(question=questions[id], feedback=gold[id]) for id in questions]
@@ -158,7 +158,7 @@ def _dawid_skene(labels: Mapping[Pairing, Mapping[str, str]], known: Mapping[Pai
     given = [Label(pair, who, label) for pair, said in labels.items() for who, label in said.items()]
     several = any(len(said) > 1 or pair in known for pair, said in labels.items())
     # Where everybody answered alone, nothing tells a reliable annotator from another.
-    return dawid_skene(given, values=tuple(RANKS), known=known) if several else None
+    return dawid_skene(given, values=tuple(RANKS), known=dict(known)) if several else None
 
 
 def _shown_first(answers: Iterable[Answer]) -> Share | None:
@@ -176,7 +176,7 @@ def _seconds(answers: Iterable[Answer]) -> float | None:
     return median(seconds for seconds in by_question.values() if seconds is not None) if by_question else None
 
 
-def _right(own: Sequence[Answer], gold: Mapping[str, Feedback], known: Mapping[Pairing, str]) -> Share | None:
+def _right(own: Sequence[Answer], gold: Mapping[str, AnyFeedback], known: Mapping[Pairing, str]) -> Share | None:
     on_gold = [answer for answer in own if answer.question.id in gold]
     said = preference_labels(on_gold)
     right = [label == known[pair] for pair, by in said.items() if pair in known for label in by.values()]

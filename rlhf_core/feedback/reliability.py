@@ -107,8 +107,6 @@ def dawid_skene(
         values=names,
         prior=tuple(map(float, prior)),
         truth={item: tuple(map(float, truth[row])) for item, row in item_place.items()},
-        confusion={
-            name: tuple(tuple(map(float, row)) for row in confusion[number]) for name, number in who.items()
-        },
+        confusion={name: tuple(tuple(map(float, row)) for row in confusion[number]) for name, number in who.items()},
         log_likelihood=now,
     )

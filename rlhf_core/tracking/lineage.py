@@ -123,8 +123,8 @@ def labels(folder: Path) -> LabelSummary:
         kinds[feedback.kind] += 1
         rounds[str(_round(answer))] += 1
         reasons[answer.question.reason] += 1
-        when = feedback.created_at.isoformat()
-        first, last = min(first or when, when), max(last, when)
+        if when := feedback.given_at:
+            first, last = min(first or when, when), max(last, when)
     return LabelSummary(
         total=sum(kinds.values()),
         by_annotator=_sorted(annotators),
@@ -146,7 +146,7 @@ def label_rows(folder: Path) -> Iterator[dict[str, Any]]:
             "annotator": feedback.annotator,
             "source": feedback.source,
             "kind": feedback.kind,
-            "when": feedback.created_at.isoformat(),
+            "when": feedback.given_at,
             "round": _round(answer),
             "asked_because": question.reason,
             "prompt": question.prompt.content,

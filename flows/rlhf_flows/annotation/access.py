@@ -58,7 +58,7 @@ class Access:
     guest: str | None
     """Who somebody without an invitation is, on this machine alone; None where everybody needs one."""
     requests: RateLimit = field(default_factory=lambda: RateLimit(per_second=5, burst=40))
-    joins: RateLimit = field(default_factory=lambda: RateLimit(per_second=0.2, burst=10))
+    guesses: RateLimit = field(default_factory=lambda: RateLimit(per_second=0.2, burst=10))
     _secret: str = field(default_factory=secrets.token_hex)
 
     def person(self, request: Request) -> Person:

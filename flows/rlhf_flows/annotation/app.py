@@ -14,7 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from rlhf_core.errors import DataError, RlhfError
 from rlhf_core.feedback.people import People, Person
-from rlhf_core.feedback.queue import Assigned, QuestionQueue, Refused
+from rlhf_core.feedback.queue import Assigned, QuestionQueue, Refused, Standing
 from rlhf_core.feedback.store import FeedbackStore
 from rlhf_flows.annotation.access import SESSION, Access
 from rlhf_flows.annotation.headers import Guarded
@@ -46,8 +46,11 @@ class DraftPosted(_Place):
 
 
 def make_app(store: FeedbackStore, guest: str | None, *, hosts: list[str], url: str = "", tls: bool = False) -> FastAPI:
-    """The application on `store`. `guest` is who comes without an invitation, if anybody may. `hosts` are the names it answers to (`["*"]` for any); `url` is where
-    people open it, for links; `tls` says that cookies can be secure."""
+    """The application on `store`.
+
+    `guest` is who comes without an invitation, if anybody may. `hosts` are the names it answers to (`["*"]` for any);
+    `url` is where people open it, for links; `tls` says that cookies can be secure.
+    """
     app = FastAPI(title="rlhf annotate", docs_url=None, redoc_url=None, openapi_url=None)
     site = Site(QuestionQueue(store), Access(People(store), guest), url=url, tls=tls)
     app.add_middleware(Guarded, tls=tls)
@@ -73,8 +76,9 @@ def _add_pages(app: FastAPI, site: Site) -> None:
 
     @app.get("/join/{token}")
     def join(request: Request, token: str) -> Response:
-        access.joins.check(request.client.host if request.client else "")
         if access.people.holder(token) is None:
+            # Only wrong tokens count: a whole team may sit behind one address.
+            access.guesses.check(request.client.host if request.client else "")
             raise HTTPException(401, "this invitation is not good any more; ask for a new link")
         response = RedirectResponse("/", 303)
         response.set_cookie(
@@ -86,9 +90,9 @@ def _add_pages(app: FastAPI, site: Site) -> None:
 def _add_api(app: FastAPI, site: Site) -> None:
     access, queue = site.access, site.queue
 
-    def held_page(held: Assigned | None, name: str) -> dict[str, Any]:
-        standing = queue.standing(name)._asdict()
-        return {"item": None if held is None else page_of(held, name), "standing": standing}
+    def held_page(held: Assigned | None, name: str, standing: Standing | None = None) -> dict[str, Any]:
+        standing = standing or queue.standing(name)
+        return {"item": None if held is None else page_of(held, name), "standing": standing._asdict()}
 
     @app.get("/api/csrf", dependencies=[Depends(access.person)])
     def csrf(request: Request) -> dict[str, str]:
@@ -102,8 +106,9 @@ def _add_api(app: FastAPI, site: Site) -> None:
     def answer(posted: AnswerPosted, person: Annotated[Person, Depends(access.person)]) -> dict[str, Any]:
         held = queue.asked(posted.form, posted.question)
         given = feedback_of(held, person.name, posted.given)
-        accepted = queue.answer(person.name, posted.form, posted.question, given, posted.draft)
-        return {**held_page(queue.next(person.name), person.name), "accepted": accepted}
+        place = (person.name, posted.form, posted.question)
+        accepted, next_one, standing = queue.answer_and_next(*place, given, posted.draft)
+        return {**held_page(next_one, person.name, standing), "accepted": accepted}
 
     @app.post("/api/draft", dependencies=[Depends(access.protect)])
     def draft(posted: DraftPosted, person: Annotated[Person, Depends(access.person)]) -> dict[str, bool]:

@@ -46,6 +46,8 @@ class Guarded:
         length = headers.get(b"content-length", b"")
         if has_body and not (length.isdigit() and int(length) <= BODY_LIMIT):
             await guarded({"type": "http.response.start", "status": 413, "headers": []})
-            await guarded({"type": "http.response.body", "body": b"the request is too large, or does not say how large"})
+            await guarded(
+                {"type": "http.response.body", "body": b"the request is too large, or does not say how large"}
+            )
             return
         await self.app(scope, receive, guarded)

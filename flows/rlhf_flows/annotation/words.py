@@ -23,5 +23,7 @@ def language_of(request: Request) -> str:
     chosen = request.query_params.get("lang") or request.cookies.get("rlhf_lang")
     if chosen in LANGUAGES:
         return chosen
-    accepted = [entry.split(";")[0].strip()[:2].lower() for entry in request.headers.get("accept-language", "").split(",")]
+    accepted = [
+        entry.split(";")[0].strip()[:2].lower() for entry in request.headers.get("accept-language", "").split(",")
+    ]
     return next((language for language in accepted if language in LANGUAGES), "en")

@@ -54,7 +54,7 @@ class People(DeferredAnnotator):
         high: int = 5
         """High end of the rating scale."""
         gold: Path | None = None
-        """Questions whose right answer is known, as JSON Lines of answers (`rlhf annotate --export` writes such)."""
+        """Questions whose right answer is known, as JSON Lines of answers, such as the lead's page exports."""
         gold_every: int = Field(20, ge=2)
         """How often a gold question is mixed in: one after this many answers of an annotator."""
         repeat_every: int = Field(0, ge=0)

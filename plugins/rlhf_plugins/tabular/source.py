@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from rlhf_core.errors import DataError
@@ -18,8 +17,6 @@ from rlhf_plugins.tabular.rows import Problem, Row
 
 LISTED = 5
 """How many broken rows an error names."""
-UNDATED = datetime(1970, 1, 1, tzinfo=UTC)
-"""When feedback was given that does not say when: a fixed time, so that the same file gives the same bytes."""
 
 
 class RowSource(DataSource):
@@ -105,7 +102,7 @@ class RowSource(DataSource):
 
     def _fields(self) -> dict[str, Any]:
         config = self.mapping()
-        return {"annotator": config.annotator or self.title(), "source": config.source, "created_at": UNDATED}
+        return {"annotator": config.annotator or self.title(), "source": config.source, "created_at": None}
 
     def _meanings(self) -> Iterator[Meaning]:
         """The usable rows; at the first broken one the rest is looked through for more, and reported."""

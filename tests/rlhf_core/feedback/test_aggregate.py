@@ -44,8 +44,10 @@ def test_agreement_of_a_panel():
 
 def test_whoever_always_contradicts_the_others_counts_against_what_they_say():
     # Two who agree with each other and one who says the contrary of them, everywhere; then one pair with two voices.
-    votes = {(f"{number:02}", "x"): [("ann", 1.0 * (number % 2)), ("ben", 1.0 * (number % 2)), ("con", 1.0 - number % 2)]
-             for number in range(40)}  # fmt: skip
+    votes = {}
+    for number in range(40):
+        right = float(number % 2)
+        votes[f"{number:02}", "x"] = [("ann", right), ("ben", right), ("con", 1 - right)]
     votes["last", "x"] = [("ann", 1.0), ("con", 0.0)]
     found = weighed_labels(votes)
     assert found["last", "x"] > 0.99

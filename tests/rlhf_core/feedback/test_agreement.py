@@ -44,11 +44,10 @@ def test_pairwise_agreement():
     assert pairwise_agreement(["a"]) is None
 
 
-
 def test_ordinal_and_interval_alpha_by_hand():
     # Units 11, 12, 33: n_1 = 3, n_2 = 1, n_3 = 2, n = 6; o_12 = 1.
     units = [[1, 1], [1, 2], [3, 3]]
-    # Interval: 1 - 5 * 1 * 1 / (3 * 1 * 1 + 3 * 2 * 4 + 1 * 2 * 1) = 1 - 5 / 29.
+    # Interval: 5 * o_12 * 1 of n_1 n_2 * 1 + n_1 n_3 * 4 + n_2 n_3 * 1, which is 5 of 29.
     assert krippendorff_alpha(units, "interval") == pytest.approx(1 - 5 / 29)
     # Ordinal: d_12 = (4 - 2)^2 = 4, d_13 = (6 - 2.5)^2 = 12.25, d_23 = (3 - 1.5)^2 = 2.25.
     assert krippendorff_alpha(units, "ordinal") == pytest.approx(1 - 5 * 4 / (3 * 4 + 6 * 12.25 + 2 * 2.25))

@@ -61,7 +61,9 @@ def test_ratings_on_gold_and_their_alpha():
         question = asked(number, "a")
         gold[question.id] = question.rate(0, 3, criterion="clear")
         for who, score in (("near", 4), ("far", 1 + number % 5)):
-            answers.append(Answer(question=question, feedback=question.rate(0, score, criterion="clear", annotator=who)))
+            answers.append(
+                Answer(question=question, feedback=question.rate(0, score, criterion="clear", annotator=who))
+            )
     found = panel(answers, gold)
     assert by_name(found)["near"].gold == (1.0, 6)
     assert by_name(found)["far"].gold == (3 / 6, 6)

@@ -9,16 +9,20 @@ import pytest
 from rlhf_core.feedback.reliability import Label, dawid_skene
 
 # Dawid & Skene (1979), table 1: what five anaesthetists said about 45 patients. The first saw each one three times.
-FIRST = """111 333 112 222 222 222 122 333 222 232 444 222 111 222 121 111 111 111 222 222 222 222 222 221 111 111 232 111
-111 112 111 333 111 222 222 433 221 232 333 111 111 121 232 121 222""".split()
-OTHERS = """1111 4334 2122 3121 3222 3322 2111 3433 2223 2223 4444 3343 1111 3212 1111 2111 1111 1111 2221 1322 2222 2221
-3222 2222 1111 1111 2222 1111 1111 1121 1111 3233 1111 2222 3232 4343 2232 3233 3432 1111 1111 2111 2222 1111
-2222""".split()
+FIRST = (
+    "111 333 112 222 222 222 122 333 222 232 444 222 111 222 121 111 111 111 222 222 222 222 222 221 111 "
+    "111 232 111 111 112 111 333 111 222 222 433 221 232 333 111 111 121 232 121 222"
+)
+OTHERS = (
+    "1111 4334 2122 3121 3222 3322 2111 3433 2223 2223 4444 3343 1111 3212 1111 2111 1111 1111 2221 1322 "
+    "2222 2221 3222 2222 1111 1111 2222 1111 1111 1121 1111 3233 1111 2222 3232 4343 2232 3233 3432 1111 "
+    "1111 2111 2222 1111 2222"
+)
 
 
 def anaesthetists():
     """Repeated answers of the first one are answers."""
-    for patient, (first, others) in enumerate(zip(FIRST, OTHERS, strict=True)):
+    for patient, (first, others) in enumerate(zip(FIRST.split(), OTHERS.split(), strict=True)):
         yield from (Label(patient, "1", value) for value in first)
         yield from (Label(patient, str(number), value) for number, value in enumerate(others, start=2))
 
@@ -84,7 +88,7 @@ def test_one_step_by_hand():
 def test_gold_items_keep_their_value_and_teach_the_others():
     labels = [Label(i, who, value) for i in range(20) for who, value in (("good", "y"), ("bad", "n"))]
     labels += [Label("new", "good", "n"), Label("new", "bad", "y")]
-    known = {i: "y" for i in range(10)} | {"unseen": "n"}
+    known = dict.fromkeys(range(10), "y") | {"unseen": "n"}
     found = dawid_skene(labels, known=known)
     assert found.truth[0] == (0.0, 1.0)
     assert found.accuracy("good") > 0.9

@@ -237,7 +237,7 @@ def test_a_store_of_a_newer_version(url):
 def test_answers_about_foreign_samples_and_unknown_ids_are_refused(store):
     one, other = made(2, annotators=("x",))
     stranger = Rating(question_id=one.question.id, sample=other.question.samples[0].id, score=3)
-    with pytest.raises(StoreError, match="not among the 2 samples"):
+    with pytest.raises(ValueError, match="not among the 2 samples"):
         store.add([one, Answer(question=one.question, feedback=stranger)])
     assert store.counts().total == 0
     with pytest.raises(StoreError, match="no answer with the id"):
@@ -362,3 +362,19 @@ def test_a_comparison_may_name_its_samples_in_either_order(store):
     ]
     store.add(Answer(question=question, feedback=each) for each in feedback)
     assert [answer.feedback.id for answer in store.answers()] == [feedback[1].id]
+
+
+def test_undated_answers_stay_undated_and_give_way_to_dated_ones(store, tmp_path):
+    answer = made(1)[0]
+    undated, dated = (
+        Answer(
+            question=answer.question,
+            feedback=answer.feedback.model_copy(update={"created_at": when, "choice": choice}),
+        )
+        for when, choice in ((None, "first"), (datetime(2001, 1, 1), "second"))
+    )
+    store.add([dated, undated])
+    assert [found.feedback.choice for found in store.answers()] == ["second"]
+    assert store.feedback(undated.feedback.id).answer.feedback.created_at is None
+    (row,) = FeedbackSet.open(store.snapshot(tmp_path / "s").folder).answers()
+    assert row.feedback.given_at == "2001-01-01T00:00:00.000000+00:00"

@@ -107,7 +107,7 @@ def test_labels_are_counted_and_listed(artifacts: Path) -> None:
     assert summary.by_kind == {"comparison": 4}
     assert summary.by_round == {"1": 3, "2": 1}
     assert summary.by_reason == {"uncertain in round 1": 3, "uncertain in round 2": 1}
-    assert summary.first == "2030-01-01T01:00:00+00:00" and summary.last == "2030-01-01T03:00:00+00:00"
+    assert summary.first == "2030-01-01T01:00:00.000000+00:00" and summary.last == "2030-01-01T03:00:00.000000+00:00"
     rows = {row["feedback"]: row for row in label_rows(artifacts / "snapshot/s2")}
     first = ROUND_1[0]
     row = rows[first.feedback.id]

@@ -48,7 +48,9 @@ class Served:
         import uvicorn
 
         app = make_app(self.store, "guest", hosts=LOCAL_NAMES)
-        self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="critical", timeout_graceful_shutdown=1))
+        self.server = uvicorn.Server(
+            uvicorn.Config(app, port=self.port, log_level="critical", timeout_graceful_shutdown=1)
+        )
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
         deadline = time.monotonic() + 20
@@ -150,8 +152,13 @@ def test_thirty_mixed_questions_with_the_keyboard_alone(site, open_page):
 
 @pytest.mark.parametrize(
     ("key", "choice", "strength", "both_bad"),
-    [("2", "first", 0.5, False), ("3", "tie", 1, False), ("4", "second", 0.5, False), ("5", "second", 1, False)]
-    + [("0", "tie", 1, True)],
+    [
+        ("2", "first", 0.5, False),
+        ("3", "tie", 1, False),
+        ("4", "second", 0.5, False),
+        ("5", "second", 1, False),
+        ("0", "tie", 1, True),
+    ],
 )
 def test_the_keys_of_a_pair(site, open_page, key, choice, strength, both_bad):
     site.queue.post(PREFERENCE, [question(0, 2)])
