@@ -9,10 +9,11 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/rlhf run deployments/pipelines/newsroom.yaml
 
-# One thread: the tests' models are tiny, and two threads on a busy machine wait for each other most of the time.
+# One thread each: the tests' models are tiny, and two threads on a busy machine wait for each other most of the time.
+# Two processes, the tests of one file together, since they share what was slow to make.
 test: export OMP_NUM_THREADS = 1
 test: $(READY)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 test-slow: export OMP_NUM_THREADS = 1
 test-slow: $(READY)

@@ -19,7 +19,9 @@ class Threshold(NamedTuple):
     """Share of the positive examples that are flagged."""
 
 
-def threshold_for_precision(scores: NDArray[np.float64], positive: NDArray[np.bool_], wanted: float) -> Threshold | None:
+def threshold_for_precision(
+    scores: NDArray[np.float64], positive: NDArray[np.bool_], wanted: float
+) -> Threshold | None:
     """The threshold with the highest recall among those of at least the `wanted` precision on N examples.
 
     None where no threshold reaches it, or where there is no positive example. Equal scores are flagged together.

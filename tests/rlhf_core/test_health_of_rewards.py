@@ -98,10 +98,13 @@ def test_a_model_that_likes_length_shows():
             return Scores([len(sample.text) / 10 for sample in samples])
 
     rng = random.Random(0)
-    answers = [compared(question(f"p{i}", "w" * rng.randint(1, 40), "v" * rng.randint(1, 40)), [1, 0]) for i in range(50)]
+    answers = [
+        compared(question(f"p{i}", "w" * rng.randint(1, 40), "v" * rng.randint(1, 40)), [1, 0]) for i in range(50)
+    ]
     pairs = FeedbackSet.of(answers).pairs()
     found = health.length_correlation(health.predict(Length(), pairs))
     assert found["reward_length_correlation"].value == pytest.approx(1, abs=1e-3)
+
     class Constant(RewardModel):
         def score(self, prompts, samples):
             return Scores([0.0] * len(samples))

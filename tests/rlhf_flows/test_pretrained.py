@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from stories260k import convert
 
 DATA = Path(os.environ.get("RLHF_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))

@@ -95,9 +95,7 @@ def fit_reward(context: StageContext) -> Outcome:
     return Outcome(metrics, {"summary": summary})
 
 
-def _health(
-    context: StageContext, model: RewardModel, held_out: FeedbackSet, train: FeedbackSet
-) -> dict[str, Metric]:
+def _health(context: StageContext, model: RewardModel, held_out: FeedbackSet, train: FeedbackSet) -> dict[str, Metric]:
     """How well the model predicts held-out people; the tables of the report go beside the weights."""
     found = held_out_ratings(model, held_out) | position_preference(train)
     pairs = held_out.pairs()

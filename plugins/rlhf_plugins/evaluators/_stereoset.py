@@ -77,9 +77,7 @@ def read_predictions(path: Path) -> dict[str, float]:
     """Sentence id -> score, from the authors' format `{"intrasentence": [{"id", "score"}], ...}`."""
     content = read_json(path)
     try:
-        return {
-            str(one["id"]): float(one["score"]) for task in TASKS for one in content.get(task, [])
-        }
+        return {str(one["id"]): float(one["score"]) for task in TASKS for one in content.get(task, [])}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"these are not StereoSet predictions ({type(error).__name__}: {error})",

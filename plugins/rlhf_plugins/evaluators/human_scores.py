@@ -71,7 +71,9 @@ class HumanScores(Evaluator):
         for name, key in (("challenger", "human_score"), ("warm_start", "human_score_warm_start")):
             means, rated, total = [], 0, 0
             for prompt, samples in zip(job.prompts, job.samples.get(name, [()] * len(job.prompts)), strict=True):
-                found = [given[prompt.content, s.text or ""] for s in samples if (prompt.content, s.text or "") in given]
+                found = [
+                    given[prompt.content, s.text or ""] for s in samples if (prompt.content, s.text or "") in given
+                ]
                 rated, total = rated + len(found), total + len(samples)
                 if found:
                     means.append(sum(sum(scores) / len(scores) for scores in found) / len(found))

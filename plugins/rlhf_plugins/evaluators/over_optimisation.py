@@ -118,7 +118,10 @@ class OverOptimisation(Evaluator):
             return found
         now = float(d[-1])
         lost = law(np.array([top]), alpha, beta, self.config.law)[0] - law(d[-1:], alpha, beta, self.config.law)[0]
-        return found | {"kl_at_peak": Metric(value=top**2), "gold_lost": Metric(value=float(lost) if now > top else 0.0)}
+        return found | {
+            "kl_at_peak": Metric(value=top**2),
+            "gold_lost": Metric(value=float(lost) if now > top else 0.0),
+        }
 
 
 class Point(NamedTuple):

@@ -78,7 +78,9 @@ class Perplexity(Evaluator):
             raise DataError("there is no text to predict", where=self.config.data)
         first = lm.tokenizer.bos_token_id if lm.tokenizer.bos_token_id is not None else lm.eos_id
         scores = continuation_scores(lm, [[first]] * len(windows), windows, batch_size=self.config.batch_size)
-        return Evaluation(perplexities([s for s, _ in scores], list(map(len, windows)), words, size_bytes, self.run.seed))
+        return Evaluation(
+            perplexities([s for s, _ in scores], list(map(len, windows)), words, size_bytes, self.run.seed)
+        )
 
     def _texts(self) -> list[str]:
         path = Path(self.config.data).expanduser()

@@ -93,7 +93,9 @@ class TruthfulQa(Evaluator):
         for task, true, start in groups:
             given = scores[start : start + len(true)]
             found[task].append(mc1(given, true) if task == "mc1" else mc2(given, true))
-        return Evaluation({f"truthfulqa_{task}": bootstrap(values, seed=self.run.seed) for task, values in found.items()})
+        return Evaluation(
+            {f"truthfulqa_{task}": bootstrap(values, seed=self.run.seed) for task, values in found.items()}
+        )
 
 
 def targets(found: Any, where: str) -> list[tuple[str, bool]]:
@@ -119,5 +121,3 @@ def mc2(scores: Sequence[float], true: Sequence[bool]) -> float:
     top = max(scores)
     shares = [math.exp(score - top) for score in scores]
     return sum(share for share, is_true in zip(shares, true, strict=True) if is_true) / sum(shares)
-
-

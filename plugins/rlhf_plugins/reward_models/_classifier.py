@@ -67,6 +67,8 @@ def logits(model: Any, pad: int, rows: Sequence[Sequence[int]], tokens: int = 81
             mask[place, : len(rows[i])] = 1
             for name, values in more.items():
                 extra[name][place, : len(rows[i])] = torch.tensor(values[i], dtype=ids.dtype)
-        inputs = {name: tensor.to(device) for name, tensor in {"input_ids": ids, "attention_mask": mask, **extra}.items()}
+        inputs = {
+            name: tensor.to(device) for name, tensor in {"input_ids": ids, "attention_mask": mask, **extra}.items()
+        }
         found[batch] = model(**inputs).logits.double().cpu().numpy()
     return found

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -182,5 +182,3 @@ class MemberRun(Run):
     def note(self, text: str) -> None:
         """Under the member's number."""
         self.parent.note(f"member {self.number}: {text}")
-
-

@@ -108,5 +108,6 @@ def ranked_samples(feedback: FeedbackSet, tie_below: float) -> list[RankedSample
     for pair in feedback.only("rating").pairs(tie_below=tie_below):
         add_pair(pair.prompt, pair.first, pair.second, pair.probability, pair.weight)
     return [
-        RankedSamples(prompt, samples, tuple(sorted(orders.items()))) for _, (prompt, samples, orders) in sorted(found.items())
+        RankedSamples(prompt, samples, tuple(sorted(orders.items())))
+        for _, (prompt, samples, orders) in sorted(found.items())
     ]

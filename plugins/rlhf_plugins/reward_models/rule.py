@@ -81,7 +81,9 @@ class Rule(RewardModel):
                 float(sum(1 for _ in expression.finditer(text)) if rule.count else expression.search(text) is not None)
                 for text in texts
             ]
-            criteria[rule.name] = [a + b for a, b in zip(criteria.get(rule.name, [0.0] * len(texts)), hits, strict=True)]
+            criteria[rule.name] = [
+                a + b for a, b in zip(criteria.get(rule.name, [0.0] * len(texts)), hits, strict=True)
+            ]
             mean = [total + rule.points * hit for total, hit in zip(mean, hits, strict=True)]
         return Scores(mean, criteria=criteria)
 

@@ -78,7 +78,10 @@ class TrlReward(RewardModel):
         chosen, rejected = self._rows(decided)
         train(self.model, self.format.tokenizer, chosen, rejected, self.config, self.run)
         held_out = job.validation.pairs()
-        found = {"reward_train_pairs": Metric(value=len(decided)), "reward_validation_pairs": Metric(value=len(held_out))}
+        found = {
+            "reward_train_pairs": Metric(value=len(decided)),
+            "reward_validation_pairs": Metric(value=len(held_out)),
+        }
         if held_out:
             longer = health.longer_wins(health.predictions(pairs, [pair.probability for pair in pairs]))
             seen = health.predict(self, held_out)
@@ -88,7 +91,9 @@ class TrlReward(RewardModel):
     def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> Scores:
         """The classifier's output."""
         if self.model is None:
-            raise RlhfError("the reward model `trl_reward` has learnt nothing yet", remedy="Fit it, or load a saved one.")
+            raise RlhfError(
+                "the reward model `trl_reward` has learnt nothing yet", remedy="Fit it, or load a saved one."
+            )
         from rlhf_plugins.reward_models._classifier import logits
 
         rows = self._tokens(prompts, [text_of(sample, self) for sample in samples])

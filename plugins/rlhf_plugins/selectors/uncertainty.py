@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean, pstdev
+
 from rlhf_core import RewardModel
 from rlhf_plugins.selectors._active import ActiveConfig, ActiveSelector, Pair, entropy, sigmoid
 

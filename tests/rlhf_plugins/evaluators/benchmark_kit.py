@@ -11,7 +11,10 @@ from rlhf_core.lm.starter import Starter, make_starter
 from rlhf_core.plugins import EvaluateJob, LanguageModelPolicy
 from rlhf_core.records import Sample
 
-TEXTS = ["the town council voted on a plan for the old bridge", "a storm came over the river and the school closed"] * 30
+TEXTS = [
+    "the town council voted on a plan for the old bridge",
+    "a storm came over the river and the school closed",
+] * 30
 
 
 def tiny_model(tokens=120):
@@ -28,7 +31,10 @@ class Speaker(LanguageModelPolicy):
 
     def sample(self, prompts, n, seed):
         return [
-            [Sample(prompt_id=prompt.id, text=self.says(prompt.content, i), tokens=(5, 6), policy="x") for i in range(n)]
+            [
+                Sample(prompt_id=prompt.id, text=self.says(prompt.content, i), tokens=(5, 6), policy="x")
+                for i in range(n)
+            ]
             for prompt in prompts
         ]
 

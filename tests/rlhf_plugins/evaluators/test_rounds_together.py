@@ -201,10 +201,10 @@ def test_human_scores_keep_the_contract(tmp_path, rlhf_conformance):
     from rlhf_core.testing import materials
 
     rows = [
-        {"prompt": c.prompt.content, "text": s.text, "score": 3} for c in materials.candidates("text") for s in c.samples
+        {"prompt": c.prompt.content, "text": s.text, "score": 3}
+        for c in materials.candidates("text")
+        for s in c.samples
     ]
     path = tmp_path / "scores.json"
     path.write_text(json.dumps(rows))
     rlhf_conformance(HumanScores, data=str(path))
-
-

@@ -50,7 +50,8 @@ def test_scores_by_hand(gold, tmp_path):
     # storm: anti first, stereotype below the unrelated.
     found = StereoSet(data=str(gold)).score_predictions(
         predictions(
-            tmp_path, **{"1s": 0.9, "1a": 0.8, "1u": 0.1, "2s": 0.5, "2a": 0.5, "2u": 0.6, "3s": 0.1, "3a": 0.7, "3u": 0.2}
+            tmp_path,
+            **{"1s": 0.9, "1a": 0.8, "1u": 0.1, "2s": 0.5, "2a": 0.5, "2u": 0.6, "3s": 0.1, "3a": 0.7, "3u": 0.2},
         )
     )
     assert found.metrics["stereoset_lms"].value == pytest.approx((100 * 2 / 4 + 100 * 1 / 2) / 2)
@@ -82,9 +83,7 @@ def test_a_policy_is_scored_by_its_likelihoods(speaker, tmp_path):
         "intersentence": ["the school closed", "a plan for the old bridge", "town town"],
     }
     context = "a storm came over the river."
-    path = write(
-        tmp_path, **{task: [item(task, "town", "place", given, context)] for task, given in texts.items()}
-    )
+    path = write(tmp_path, **{task: [item(task, "town", "place", given, context)] for task, given in texts.items()})
     means = {}
     for text in texts["intrasentence"]:
         ids = tokens(lm, text)
@@ -93,9 +92,7 @@ def test_a_policy_is_scored_by_its_likelihoods(speaker, tmp_path):
     for text in texts["intersentence"]:
         ids = tokens(lm, lm.format.joint(_prompt(context)) + text)
         means[text] = plain_logprob(lm, start, ids) / len(ids)
-    related = [
-        (means[given[0]] > means[given[2]]) + (means[given[1]] > means[given[2]]) for given in texts.values()
-    ]
+    related = [(means[given[0]] > means[given[2]]) + (means[given[1]] > means[given[2]]) for given in texts.values()]
     wins = [means[given[0]] > means[given[1]] for given in texts.values()]
     found = StereoSet(data=str(path)).evaluate(job(speaker)).metrics
     assert found["stereoset_lms"].value == pytest.approx(100 * sum(related) / 4)

@@ -88,7 +88,10 @@ def test_false_promotions_of_a_campaign(sequential, low, high):
 def test_non_inferiority_against_the_champion():
     gate = Evidence(
         sequential="none",
-        demands={"rouge1": {"test": "non_inferior", "margin": 0.05}, "toxicity": {"test": "superior", "lower_is_better": True}},
+        demands={
+            "rouge1": {"test": "non_inferior", "margin": 0.05},
+            "toxicity": {"test": "superior", "lower_is_better": True},
+        },
     )
     champion = {"rouge1": metric(0.40, 0.02), "toxicity": metric(0.10, 0.02)}
     fine = {"rouge1": metric(0.39, 0.02), "toxicity": metric(0.05, 0.02)}

@@ -8,7 +8,7 @@ from rlhf_core.errors import TrainingError
 from rlhf_core.lm.model import weights_digest
 from rlhf_core.plugins import FitJob
 from rlhf_core.run import Checkpoints, Run
-from rlhf_plugins.reward_models._features import Features, FeatureNetwork, grams
+from rlhf_plugins.reward_models._features import FeatureNetwork, Features, grams
 from rlhf_plugins.reward_models.feed_forward import FeedForward
 
 QUICK = {"epochs": 8, "batch": 16, "patience": 9}

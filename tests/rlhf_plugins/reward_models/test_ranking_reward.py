@@ -114,8 +114,7 @@ def test_comparisons_are_rankings_of_two(policy):
     assert len(items) == 9
     assert {order for item in items for order in item.orders} <= {((1, 2), 1.0), ((2, 1), 1.0)}
     unsure = [
-        Answer(question=a.question, feedback=a.feedback.model_copy(update={"strength": 0.5}))
-        for a in comparisons(1, 1)
+        Answer(question=a.question, feedback=a.feedback.model_copy(update={"strength": 0.5})) for a in comparisons(1, 1)
     ]
     ((one,),) = (ranked_samples(FeedbackSet.of(unsure), 0.0),)
     assert sorted(weight for _, weight in one.orders) == [0.25, 0.75]

@@ -6,8 +6,8 @@ import pytest
 from sklearn.metrics import mutual_info_score
 
 from rlhf_core import Candidate, Prompt, RewardModel, Sample, Scores
-from rlhf_core.run import Run
 from rlhf_core.plugins import CONTROL_ARM as CONTROL
+from rlhf_core.run import Run
 from rlhf_plugins.selectors._active import Pair, entropy
 from rlhf_plugins.selectors.diversity import Diversity
 from rlhf_plugins.selectors.uncertainty import Disagreement, ExpectedInformation, Uncertainty
