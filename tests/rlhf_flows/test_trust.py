@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from test_loop import ENVIRONMENT, RLHF, printed, rlhf
+from test_loop import printed, rlhf
 
 from rlhf_core.tracking.registry import CHAMPION
 from rlhf_core.tracking.tracker import Tracker
 from rlhf_flows.promotions import Promotion, champion_round
 
 TRUST = Path(__file__).with_name("trust.yaml")
-assert ENVIRONMENT and RLHF
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PrinterCallback
 from trl import RewardConfig, RewardTrainer
 
 from rlhf_core.errors import TrainingError
@@ -80,5 +80,7 @@ def train(
             use_cpu=next(model.parameters()).device.type == "cpu",
         )
         trainer = Reporting(report=run, model=model, args=arguments, train_dataset=data, processing_class=tokenizer)
+        # Its numbers go to the run, not to the terminal.
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     model.eval()

@@ -90,7 +90,7 @@ def test_wrong_labels_and_models_are_named(toxic, reward):
         scores(SequenceClassifier(model=reward, reads_as="chat"), "x")
 
 
-def test_trl_learns_what_is_preferred(policy, tmp_path):
+def test_trl_learns_what_is_preferred(policy, tmp_path, capsys):
     model = TrlReward(epochs=4, batch=16, lr=1e-2)
     logged = []
     model.run.log = lambda metrics, step: logged.append(metrics)
@@ -98,6 +98,7 @@ def test_trl_learns_what_is_preferred(policy, tmp_path):
     assert metrics["reward_accuracy"].value > 0.9
     assert metrics["reward_train_pairs"].value == 120
     assert any("loss" in entry for entry in logged)
+    assert capsys.readouterr().out == ""
     found = scores(model, "good plan for river", "plan for river").mean
     assert found[0] > found[1]
     model.save(tmp_path)
