@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rlhf_plugins.optimizers.text.optimizer import TextOptimizer
 from rlhf_plugins.optimizers.text.settings import Kl, Settings
@@ -39,6 +39,12 @@ class OnlineDpo(TextOptimizer):
         def examples(self) -> int:
             """What a batch is cut into minibatches of: its pairs."""
             return self.batch
+
+        @model_validator(mode="after")
+        def _a_beta(self) -> Self:
+            if self.kl.coefficient == 0:
+                raise ValueError("kl.coefficient is the loss's beta here and must be above 0")
+            return self
 
     def learner(self, task: Task) -> Learner:
         """Pairs of answers."""

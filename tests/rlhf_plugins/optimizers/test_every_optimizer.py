@@ -159,6 +159,11 @@ def test_minibatches_of_what_is_learnt_from(job):
     Rloo(batch=4, answers=4, minibatches=8)
 
 
+def test_online_dpo_needs_a_beta():
+    with pytest.raises(ValueError, match="must be above 0"):
+        OnlineDpo(kl={"coefficient": 0.0})
+
+
 def test_an_optimizer_sees_answers_that_end_at_a_stop_string(job, policy):
     seen = []
 

@@ -64,12 +64,12 @@ class Course:
         config, watcher = self.config, self.watcher
         saved = self.run.checkpoints.latest()
         if saved is None:
-            first = 0
+            done = 0
             self._measure_reference()
         else:
-            first, folder = saved
+            done, folder = saved
             self._load(learner, folder)
-        for number in range(first, config.steps):
+        for number in range(done, config.steps):
             seen = watcher.look(number) if watcher is not None and watcher.due(number) else {}
             if watcher is not None and watcher.turned:
                 self.run.log(seen, number)
@@ -90,19 +90,19 @@ class Course:
                     f"from the reference are more than kl.budget {config.kl.budget:g}"
                 )
                 break
+            done = number + 1
             # Without a checkpoint at the very end a resumed run always ends with a step, and so with its metrics.
-            if (number + 1) % config.checkpoint_every == 0 and number + 1 < config.steps:
-                self.run.checkpoints.save(number + 1, lambda folder: self._save(learner, folder))
-        metrics = step.metrics if watcher is None else self._best(watcher)
+            if done % config.checkpoint_every == 0 and done < config.steps:
+                self.run.checkpoints.save(done, lambda folder: self._save(learner, folder))
+        metrics = step.metrics if watcher is None else self._best(watcher, done)
         if self.job.keep is not None:
             learner.keep(self.job.keep)
         return metrics
 
-    def _best(self, watcher: Watcher) -> dict[str, Metric]:
-        """Look a last time, go back to the best weights, and say where the turn was."""
-        steps = self.config.steps
-        if not watcher.turned and watcher.looks[-1].step != steps:
-            self.run.log(watcher.look(steps), steps)
+    def _best(self, watcher: Watcher, done: int) -> dict[str, Metric]:
+        """Look a last time, after `done` steps; go back to the best weights, and say where the turn was."""
+        if not watcher.turned and watcher.looks[-1].step != done:
+            self.run.log(watcher.look(done), done)
         best, last = watcher.best_look, watcher.looks[-1]
         if best is not last:
             watcher.restore()

@@ -70,6 +70,14 @@ def test_killed_and_resumed_it_is_as_if_nothing_happened(job, tmp_path, stop_at)
     assert again.notes[-1] == run.notes[-1]
 
 
+def test_the_divergence_is_used_up_while_somebody_watches(job):
+    options = {"kl": {"coefficient": 0.0, "budget": 0.5}, "watch": {"every": 3, "answers": 16, "patience": 9}}
+    _, run, metrics = train(job(reward=Unsure()), steps=30, **options)
+    ended = next(row["step"] for row in run.rows if row.get("kl", 0) > 0.5)
+    assert looks(run)[-1]["step"] == ended < 30
+    assert metrics["watched"].value == max(row["watched"] for row in looks(run))
+
+
 def test_a_rater_of_its_own(job):
     """`principles` scores headlines; here it is enough that it is asked, and that its word counts."""
     _, run, metrics = train(job(), steps=4, watch={"every": 2, "by": {"use": "principles"}})
