@@ -113,7 +113,9 @@ async def annotator(
         await there.wait()
         end = time.monotonic() + options.seconds
         while item is not None and time.monotonic() < end:
-            await asyncio.sleep(random.expovariate(1 / options.think))
+            await asyncio.sleep(min(random.expovariate(1 / options.think), max(0.0, end - time.monotonic())))
+            if time.monotonic() >= end:
+                break
             given = {"view": "pair", "choice": random.choice(["first", "second", "tie"]), "seconds": 1.0}
             content = {"form": item["form"], "question": item["question"], "given": given, "draft": {}}
             reply = await until(lambda content=content: client.post("/api/answer", json=content), latencies)

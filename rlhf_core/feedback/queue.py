@@ -17,6 +17,7 @@ from rlhf_core.feedback.forms import Form
 from rlhf_core.feedback.group_commit import GroupCommit
 from rlhf_core.feedback.inserts import insert_new, insert_questions
 from rlhf_core.feedback.intake import intake, question_rows, sortable
+from rlhf_core.feedback.progress import Progress, Standing
 from rlhf_core.feedback.schema import assignments, feedback, forms, people, posted
 from rlhf_core.feedback.store import FeedbackStore
 from rlhf_core.feedback.withdrawing import withdraw
@@ -25,6 +26,8 @@ from rlhf_core.records import Answer, AnyFeedback, Feedback, Question, feedback_
 Role = Literal["asked", "gold", "repeat"]
 EVERYBODY = 1_000_000
 """How many answers a gold question wants: one by every annotator."""
+REMEMBERED = 2000
+"""Questions kept in memory, for the several times that each is handed out and answered."""
 UNDO_WITHIN = timedelta(hours=1)
 """For how long an annotator can take an answer back."""
 
@@ -39,39 +42,6 @@ class Assigned(NamedTuple):
     leased_at: datetime
     """Since when."""
     role: Role
-
-
-class Standing(NamedTuple):
-    """How far an annotator is."""
-
-    answered: int
-    """Questions answered so far."""
-    today: int
-    """Those of the last 24 hours."""
-    remaining: int
-    """Questions still open that the annotator has not answered."""
-
-
-class Progress(NamedTuple):
-    """How far everybody together is."""
-
-    wanted: int
-    """Answers that were asked for, gold and repeats not counted."""
-    answered: int
-    """Those that are there; more than wanted of one question count once each."""
-    open: int
-    """Questions that want more answers."""
-    hour: int
-    """Answers of the last hour, all of them."""
-    day: int
-    """Answers of the last 24 hours."""
-
-    @property
-    def seconds_left(self) -> float | None:
-        """How long the rest takes at the pace of the last hour, else of the last day; None without a pace."""
-        left = self.wanted - self.answered
-        pace = self.hour / 3600 or self.day / 86_400
-        return 0.0 if left <= 0 else left / pace if pace else None
 
 
 class Refused(StoreError):
@@ -91,6 +61,7 @@ class QuestionQueue:
         self._lease = lease
         self._now = now or (lambda: datetime.now(UTC))
         self._commit = GroupCommit(store.database)
+        self._questions: dict[str, Question] = {}
 
     def post(
         self,
@@ -126,7 +97,7 @@ class QuestionQueue:
         """A question that was posted, in nobody's hands. Raises Refused where it was not."""
         with self._database.read() as connection:
             row = self._asked(connection, form_id, question_id)
-            question = query.questions_by_id(connection, [question_id])[question_id]
+            question = self._question(connection, question_id)
             return Assigned(self._form(connection, form_id), question, None, self._now(), row.role)
 
     def answer(
@@ -278,7 +249,7 @@ class QuestionQueue:
             select(assignments.c.annotator).where(mine, assignments.c.answered_at.is_not(None))
         ).first():
             return False
-        question = query.questions_by_id(connection, [question_id])[question_id]
+        question = self._question(connection, question_id)
         last = connection.execute(
             select(func.max(feedback.c.revision)).where(
                 feedback.c.question_id == question_id, feedback.c.annotator == annotator
@@ -360,7 +331,7 @@ class QuestionQueue:
         ).first()  # fmt: skip
         if oldest is None:
             return
-        question = query.questions_by_id(connection, [oldest.question_id])[oldest.question_id]
+        question = self._question(connection, oldest.question_id)
         if form.view(question) == "pair":
             again = question.model_copy(update={"samples": question.samples[::-1]})
             self._post(
@@ -377,7 +348,7 @@ class QuestionQueue:
         if not new:
             connection.execute(assignments.update().where(mine).values(expires_at=lease["expires_at"]))
         found = connection.execute(select(assignments.c.draft, assignments.c.leased_at).where(mine)).one()
-        question = query.questions_by_id(connection, [row.question_id])[row.question_id]
+        question = self._question(connection, row.question_id)
         kept = None if found.draft is None else json.loads(found.draft)
         form = self._form(connection, row.form_id)
         return Assigned(form, question, kept, datetime.fromisoformat(found.leased_at), row.role)
@@ -388,6 +359,16 @@ class QuestionQueue:
         if row is None:
             raise Refused("nobody asked that question", where=question_id)
         return row
+
+    def _question(self, connection: Connection, question_id: str) -> Question:
+        """The question; those seen last are remembered, since a question never changes."""
+        known = self._questions.get(question_id)
+        if known is None:
+            known = query.questions_by_id(connection, [question_id])[question_id]
+            while len(self._questions) >= REMEMBERED:
+                self._questions.pop(next(iter(self._questions)), None)
+            self._questions[question_id] = known
+        return known
 
     def _form(self, connection: Connection, form_id: str) -> Form:
         content = connection.execute(select(forms.c.content).where(forms.c.id == form_id)).scalar_one()

@@ -14,7 +14,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from rlhf_core.errors import DataError, RlhfError
 from rlhf_core.feedback.people import People, Person
-from rlhf_core.feedback.queue import Assigned, QuestionQueue, Refused, Standing
+from rlhf_core.feedback.progress import Standing
+from rlhf_core.feedback.queue import Assigned, QuestionQueue, Refused
 from rlhf_core.feedback.store import FeedbackStore
 from rlhf_flows.annotation.access import SESSION, Access
 from rlhf_flows.annotation.headers import Guarded
