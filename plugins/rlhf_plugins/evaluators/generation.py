@@ -57,9 +57,10 @@ class Generation(Evaluator):
         samples = list(chain.from_iterable(groups))
         if not samples or not all(sample.tokens for sample in samples):
             raise DataError("the challenger's samples carry no tokens", remedy="Sample them from a language model.")
-        temperature: float = getattr(policy, "temperature", 1.0)
-        under_policy = answer_scores(policy.lm, asked, samples, temperature, self.config.batch_size)
-        under_reference = answer_scores(reference.lm, asked, samples, temperature, self.config.batch_size)
+        under_policy, under_reference = (
+            answer_scores(each.lm, asked, samples, policy.temperature, self.config.batch_size)
+            for each in (policy, reference)
+        )
         tokens = [sample.tokens for sample in samples]
         mean_length = sum(map(len, tokens)) / len(tokens)
 

@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue
 
 from rlhf_core.errors import RlhfError
 from rlhf_core.metrics import Metric, bootstrap
-from rlhf_core.plugins import TEXT, EvaluateJob, Evaluation, Evaluator, PluginConfig
+from rlhf_core.plugins import TEXT, EvaluateJob, Evaluation, Evaluator, LanguageModelPolicy, PluginConfig
 from rlhf_core.records import Modality, Sample
 from rlhf_plugins.evaluators.win_rate import _judge as judge_samples
 
@@ -99,7 +99,8 @@ class OverOptimisation(Evaluator):
         pairs = [(p, s) for p, row in zip(job.prompts, job.samples["challenger"], strict=True) for s in row if s.tokens]
         if not pairs:
             raise RlhfError("the challenger's samples carry no tokens", remedy="Sample them from a language model.")
-        temperature: float = getattr(job.policy, "temperature", 1.0)
+        assert isinstance(job.policy, LanguageModelPolicy)
+        temperature = job.policy.temperature
         asked, samples = [p for p, _ in pairs], [s for _, s in pairs]
         ours, theirs = (answer_scores(lm, asked, samples, temperature, self.config.batch_size) for lm in models)
         return sum(a[0] - b[0] for a, b in zip(ours, theirs, strict=True)) / len(pairs)
