@@ -51,7 +51,7 @@ def read_patches(path: Path) -> list[Patch]:
             raise DataError(
                 f"not a patch: {'.'.join(map(str, first['loc']))} {first['msg']}",
                 where=f"{path}:{number}",
-                remedy='Write {"prompt": "...", "better": "...", "worse": "...", "why": "...", "since": 0} in each line.',
+                remedy='Write {"prompt": "...", "better": "...", "worse": "...", "why": "...", "since": 0} a line.',
             ) from error
     return found
 

@@ -22,8 +22,8 @@ from rlhf_core.records import Comparison, Demonstration, Feedback, Ranking, Rati
 STAGE_METRICS = frozenset(
     f"reward_{name}"
     for name in (
-        "accuracy", "accuracy_new_annotators", "accuracy_newest", "accuracy_worst_annotator", "auc", "brier", "ece", "f1",
-        "length_correlation", "pearson", "precision", "recall", "spearman", "spread",
+        "accuracy", "accuracy_new_annotators", "accuracy_newest", "accuracy_worst_annotator", "auc", "brier", "ece",
+        "f1", "length_correlation", "pearson", "precision", "recall", "spearman", "spread",
     )
 )  # fmt: skip
 """Metrics that gates may read although no evaluator produces them: how the reward model did on held-out prompts."""

@@ -22,6 +22,6 @@ CONTRACTS: dict[str, type[Plugin]] = {
 __all__ = [
     "ANY", "CONTRACTS", "CONTROL", "CONTROL_ARM", "TEXT",
     "Annotator", "Candidate", "DataSource", "Decision", "DeferredAnnotator", "EvaluateJob", "Evaluation", "Evaluator",
-    "FitJob", "Gate", "LanguageModelPolicy", "OptimizeJob", "Optimizer", "PastRound", "Plugin", "PluginConfig", "Policy",
-    "RewardModel", "Saved", "Scores", "Selector", "Use", "WarmStart",
+    "FitJob", "Gate", "LanguageModelPolicy", "OptimizeJob", "Optimizer", "PastRound", "Plugin", "PluginConfig",
+    "Policy", "RewardModel", "Saved", "Scores", "Selector", "Use", "WarmStart",
 ]  # fmt: skip

@@ -74,7 +74,7 @@ def test_a_pretrained_model_is_aligned(tmp_path):
     assert 0 < after["metrics"]["kl"]["value"] < 30
     assert after["promoted"]
 
-    folder = tmp_path / ".rlhf/artifacts" / after["policy"]["uri"] / "policy"
+    folder = tmp_path / ".rlhf/artifacts/policy" / after["policy"] / "policy"
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
     prompt = tokenizer("Once upon a time", return_tensors="pt")
     with torch.no_grad():

@@ -42,7 +42,7 @@ def badness(config: ScorerConfig, run: Run, prompts: Sequence[Prompt], samples: 
     else:
         raise RlhfError(
             f"the scorer `{config.by.use}` has no criterion `{config.criterion}`",
-            remedy=f"Set `criterion` to one of {', '.join(scores.criteria) or 'none'}, or to null for 1 minus its score.",
+            remedy=f"Set `criterion` to one of {', '.join(scores.criteria) or 'none'}, or to null: 1 minus its score.",
         )
     if config.sigmoid:
         values = [0.5 * (1 + math.tanh(value / 2)) for value in values]

@@ -53,8 +53,8 @@ class Evidence(Gate):
         alpha: float = Field(0.025, gt=0, lt=0.5)
         """Chance of promoting a challenger that is no better; one-sided. 0.025 is the lower end of a 95 % interval."""
         sequential: Literal["none", "alpha_spending"] = "alpha_spending"
-        """`alpha_spending`: `alpha` holds over all rounds of the campaign together, so later challengers must be clearer
-        winners (Tian and Ramdas 2021). `none`: for each round by itself."""
+        """`alpha_spending`: `alpha` holds over all rounds of the campaign together, so later challengers must win more
+        clearly (Tian and Ramdas 2021). `none`: for each round by itself."""
 
     @classmethod
     def needs(cls, config: Any) -> frozenset[str]:

@@ -58,7 +58,7 @@ class MultiObjective(TransformerReward):
         weights: dict[str, float] = {}
         """Weight of each criterion for `fixed`; 1 for those left out. They are divided by the sum of their sizes."""
         overall: str = "overall"
-        """The criterion that means all in all: preferences for the gate, no head of its own unless it is the only one."""
+        """The criterion that means all in all: preferences for the gate, no head of its own unless it is alone."""
         gate_decay: float = Field(1e-2, ge=0)
         """Penalty on the squared weights of the gate: the larger, the less it depends on the prompt."""
 
@@ -147,8 +147,7 @@ class MultiObjective(TransformerReward):
             reward: Floats = (ratings * values[:, len(self.criteria) :]).sum(1) * self.gate.scale
             return reward
         weights = np.array([self.config.weights.get(name, 1.0) for name in self.criteria])
-        reward = ratings @ (weights / np.abs(weights).sum())
-        return reward
+        return ratings @ (weights / np.abs(weights).sum())
 
     def _unit(self, raw: Floats) -> float:
         return float(raw.std()) or 1.0

@@ -132,7 +132,7 @@ class SegmentMlp(RewardModel):
             return Scores([])
         sums = SegmentValuer(self.rewards, Clips.of(samples, self.spaces)).sums() / self.temperature
         spread = sums.std(axis=0).tolist() if len(sums) > 1 else None
-        return Scores(sums.mean(axis=0).tolist(), spread)
+        return Scores(sums.mean(axis=0).tolist(), spread, members=sums.tolist())
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors, the rest as JSON."""

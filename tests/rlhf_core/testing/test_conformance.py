@@ -92,7 +92,7 @@ class Steps(RewardModel):
 
 
 def size(sample):
-    return float(len(sample.text)) if sample.text is not None else sample.trajectory.observations[-1][2]
+    return float(len(sample.text)) if sample.text is not None else sample.trajectory.observations[-1][1]
 
 
 class Numbers(DataSource):

@@ -130,7 +130,7 @@ def test_a_score_that_only_rises_has_no_peak():
 
 
 def test_the_gap_by_hand(speaker):
-    # The proxy likes a, the gold judge likes b. From the start: a's per sample 0 or 2 (mean 1, deviation 1), b's 1 or 3.
+    # The proxy likes a, the gold judge likes b. At the start a sample has 0 or 2 a's (mean 1, deviation 1), 1 or 3 b's.
     start = samples(lambda i, j: ("" if j else "aa") + ("b" if i % 2 else "bbb"))
     now = samples(lambda i, j: "aaaa" + "b")
     other = Speaker(speaker.lm)

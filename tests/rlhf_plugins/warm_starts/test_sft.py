@@ -6,7 +6,7 @@ import torch
 from rlhf_core.errors import DataError, TrainingError
 from rlhf_core.lm.lora import Lora
 from rlhf_core.lm.model import LanguageModel, weights_digest
-from rlhf_core.records import Answer, Demonstration, Prompt, Question, Rating
+from rlhf_core.records import Answer, Demonstration, Prompt, Question, Sample
 from rlhf_core.run import Checkpoints, Run
 from rlhf_plugins.policies.causal_lm import CausalLm
 from rlhf_plugins.warm_starts.sft import Sft, answer_losses, collate, demonstration_rows, held_out_metrics
@@ -232,8 +232,9 @@ def test_nothing_to_imitate_is_an_error():
     made = policy()
     with pytest.raises(DataError, match="no demonstrations"):
         sft().start(made, [], HELD_OUT)
-    question = Question(prompt=Prompt(text="A"))
-    rating = Answer(question=question, feedback=Rating(question_id=question.id, sample="x", score=3))
+    prompt = Prompt(text="A")
+    question = Question(prompt=prompt, samples=(Sample(prompt_id=prompt.id, text="a"),))
+    rating = Answer(question=question, feedback=question.rate(0, 3))
     with pytest.raises(DataError, match="no demonstrations"):
         sft().start(made, [rating], [])
 
