@@ -2,10 +2,10 @@ import os
 from pathlib import Path
 
 import pytest
-from stories260k import convert
 from tiny_lm import make_tiny
 
 from rlhf_core.lm.model import LanguageModel
+from stories260k import convert
 
 
 @pytest.fixture
