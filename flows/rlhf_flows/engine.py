@@ -116,7 +116,9 @@ class PrefectEngine:
         self._under_way[key] = stage
         self.display.begin(stage.title)
         try:
-            task = self._task.with_options(task_run_name=stage.name, tags=[f"round {stage.round}"])
+            # The round stands in the name and not in a tag: Prefect asks its server about the concurrency limit of each
+            # tag, which takes two seconds after every long stage.
+            task = self._task.with_options(task_run_name=f"{stage.name}, round {stage.round}")
             if not stage.cached:
                 task = task.with_options(refresh_cache=True)
             with waits_as_state(self._waiting):

@@ -131,9 +131,6 @@ def _serve(port: int, parent: int) -> None:
         port=port,
         log_level="warning",
         lifespan="on",
-        # A stage may work for hours without a word. On a connection that was closed meanwhile, Prefect's client fails,
-        # and waits two seconds before it tries again.
-        timeout_keep_alive=86_400,
     )
 
 
