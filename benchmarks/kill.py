@@ -37,7 +37,8 @@ def seconds_of_stages(workspace: Path) -> dict[str, float]:
     """Cache key -> seconds of work, of every finished stage."""
     found = {}
     for path in (workspace / "prefect" / "storage").iterdir():
-        result = json.loads(json.loads(path.read_text())["result"])
+        # Prefect's record holds the serialised result, and ours is a text of JSON itself.
+        result = json.loads(json.loads(json.loads(path.read_text())["result"]))
         found[path.name] = float(result["seconds"])
     return found
 
