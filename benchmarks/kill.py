@@ -64,7 +64,7 @@ def stages_under_way(workspace: Path, since: float) -> list[str]:
     for path in (workspace / "artifacts" / ".drafts").glob("*"):
         with suppress(FileNotFoundError):
             if path.stat().st_ctime > since:
-                found.append(path.name)
+                found.append(path.name.rpartition("-")[0])  # behind the key stands the process
     return sorted(found)
 
 
@@ -114,7 +114,9 @@ def main() -> int:
             command(options.pipeline, killed, options.set), check=True, stdout=subprocess.PIPE, text=True
         )
         found = final_policies(finished.stdout)
-        same = found == expected
+        if waiting:
+            print(f"never reached: {', '.join(sorted(waiting))}")
+        same = found == expected and len(hits) > 0
         print(f"after {len(hits)} kills: final policy {found[-1][:16]}: {'identical' if same else 'DIFFERENT'}")
         if options.json:
             print(json.dumps({"kills": hits, "expected": expected, "found": found, "identical": same}))
