@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pydantic import Field
+
+from rlhf_core import PluginConfig
 from rlhf_core.errors import RlhfError
 from rlhf_core.records import Prompt, Sample
 from rlhf_plugins.control.environments import episode_of, make, of_extra
 from rlhf_plugins.control.episodes import begin, native
 
-if TYPE_CHECKING:
-    from rlhf_plugins.selectors.segments import Pictures
-
 COLOURS = 64
 """Of a picture's palette: environments draw few, and a picture is then about a kilobyte."""
+
+
+class Pictures(PluginConfig):
+    """How segments are drawn for people."""
+
+    every: int = Field(2, ge=1)
+    """Steps from one picture to the next."""
+    height: int = Field(120, ge=16)
+    """Of a picture, in pixels; the width follows."""
 
 
 def draw(prompt: Prompt, episode: Sample, start: int, segment: Sample, how: Pictures) -> tuple[str, ...]:

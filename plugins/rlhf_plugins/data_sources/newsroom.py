@@ -11,7 +11,8 @@ from pydantic import Field, field_validator
 from rlhf_core import Answer, DataSource, Demonstration, PluginConfig, Prompt, Question
 from rlhf_core.plugins import TEXT
 from rlhf_plugins.newsroom.generator import fill, make_article, make_facts, make_headline
-from rlhf_plugins.newsroom.language import Language, Style, languages
+from rlhf_plugins.newsroom.language import Language, Style
+from rlhf_plugins.newsroom.languages import languages
 
 ARCHIVE = "newsroom_archive"
 """The annotator behind the demonstrations."""

@@ -11,7 +11,7 @@ from rlhf_core.errors import RlhfError
 from rlhf_core.metrics import Metric, bootstrap
 from rlhf_core.plugins import TEXT, EvaluateJob, Evaluation, Evaluator, LanguageModelPolicy, PluginConfig
 from rlhf_core.records import Modality, Sample
-from rlhf_plugins.evaluators.win_rate import _judge as judge_samples
+from rlhf_plugins.evaluators._judging import judge_samples
 
 if TYPE_CHECKING:
     import numpy as np

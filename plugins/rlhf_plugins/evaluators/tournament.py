@@ -12,7 +12,7 @@ from rlhf_core.errors import RlhfError
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins import EvaluateJob, Evaluation, Evaluator, PluginConfig
 from rlhf_core.records import Sample
-from rlhf_plugins.evaluators.win_rate import _judge as judge_samples
+from rlhf_plugins.evaluators._judging import judge_samples
 from rlhf_plugins.evaluators.win_rate import win_rates
 
 RESAMPLES = 300

@@ -10,11 +10,9 @@ from pydantic import Field, JsonValue
 
 from rlhf_core.errors import RlhfError
 from rlhf_core.metrics import Metric, bootstrap
-from rlhf_core.plugins import EvaluateJob, Evaluation, Evaluator, PluginConfig, RewardModel
+from rlhf_core.plugins import EvaluateJob, Evaluation, Evaluator, PluginConfig
 from rlhf_core.records import Prompt, Sample
-
-Judged = list[list[float]]
-"""A score for each of n samples of each prompt."""
+from rlhf_plugins.evaluators._judging import Judged, judge_samples
 
 
 class WinRate(Evaluator):
@@ -54,7 +52,7 @@ class WinRate(Evaluator):
             raise RlhfError(
                 f"nobody to judge: there is no {_WORDS[self.config.judge]}", remedy=_REMEDY[self.config.judge]
             )
-        judged = {name: _judge(judge, job.prompts, samples) for name, samples in job.samples.items()}
+        judged = {name: judge_samples(judge, job.prompts, samples) for name, samples in job.samples.items()}
         metrics = self._preferences(judged)
         if self.config.judge == "gold":
             metrics |= {
@@ -83,7 +81,7 @@ class WinRate(Evaluator):
         if self.config.judge == "reward":
             return {"proxy_score": bootstrap(_means(judged["challenger"]), seed=self.run.seed)}
         seen = [name for name in ("challenger", "warm_start") if name in judged]
-        proxy = {name: _judge(job.reward, job.prompts, job.samples[name]) for name in seen}
+        proxy = {name: judge_samples(job.reward, job.prompts, job.samples[name]) for name in seen}
         found = {"proxy_score": bootstrap(_means(proxy["challenger"]), seed=self.run.seed)}
         agreements = [
             agreement([s for name in seen for s in proxy[name][i]], [s for name in seen for s in judged[name][i]])
@@ -154,19 +152,6 @@ def side_by_side(
                 entry[f"{column}_score"] = judged[name][i][0]
         table.append(entry)
     return table
-
-
-def _judge(judge: RewardModel, prompts: Sequence[Prompt], samples: Sequence[Sequence[Sample]]) -> Judged:
-    flat = [(prompt, sample) for prompt, answers in zip(prompts, samples, strict=True) for sample in answers]
-    scores = iter(judge.score([prompt for prompt, _ in flat], [sample for _, sample in flat]).mean)
-    judged = [[next(scores) for _ in answers] for answers in samples]
-    for prompt, row in zip(prompts, judged, strict=True):
-        if not all(map(math.isfinite, row)):
-            raise RlhfError(
-                f"the judge {type(judge).__name__} gave the scores {row} to the prompt {prompt.content[:80]!r}",
-                remedy="A judge must give every sample a finite number.",
-            )
-    return judged
 
 
 def _share(values: Sequence[float], seed: int) -> Metric:

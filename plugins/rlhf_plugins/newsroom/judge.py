@@ -1,6 +1,6 @@
-"""What a judge of newsroom headlines knows: every value a fact can have, and how headlines are built.
+"""What a judge of newsroom headlines knows: how headlines are built.
 
-The judge itself is the list of principles `newsroom` (see `rlhf_plugins.values`), which uses both.
+The judge itself is the list of principles `newsroom` (see `rlhf_plugins.values`), which uses it.
 """
 
 from __future__ import annotations
@@ -10,22 +10,12 @@ import re
 from functools import cache
 
 from rlhf_core import Prompt, Sample
-from rlhf_plugins.newsroom.language import SLOTS, languages
+from rlhf_plugins.newsroom.language import SLOTS
+from rlhf_plugins.newsroom.languages import languages, vocabulary
 from rlhf_plugins.values.checks import Positive, check, text_of
-from rlhf_plugins.values.facts import Vocabulary
 from rlhf_plugins.values.words import words
 
 START, END = "<start>", "<end>"
-
-
-@cache
-def vocabulary() -> Vocabulary:
-    """The values of all facts in all languages, with the forms headlines use."""
-    forms: dict[str, dict[str, tuple[str, ...]]] = {}
-    for language in languages().values():
-        for fact, values in language.values().items():
-            forms.setdefault(fact, {}).update(values)
-    return Vocabulary(forms)
 
 
 def shape(headline: str) -> list[str]:

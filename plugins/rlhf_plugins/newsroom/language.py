@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal, NamedTuple
 
 Style = Literal["neutral", "sensational", "one_sided", "false"]
@@ -71,12 +70,3 @@ SLOTS = {
     "supporters": "supporters", "critics": "critics",
 }  # fmt: skip
 """Slot of a headline template -> the fact it states."""
-
-
-@cache
-def languages() -> dict[str, Language]:
-    """Every language the newsroom writes in, by code."""
-    from rlhf_plugins.newsroom.chinese import CHINESE
-    from rlhf_plugins.newsroom.english import ENGLISH
-
-    return {language.code: language for language in (ENGLISH, CHINESE)}

@@ -116,12 +116,12 @@ def _values(actor_critic: ActorCriticPolicy) -> dict[str, Any]:
 
 
 def _keep_values(actor_critic: ActorCriticPolicy, folder: Path) -> None:
-    from rlhf_plugins.optimizers.text.trainee import write_weights
+    from rlhf_plugins.trainee import write_weights
 
     write_weights(_values(actor_critic), folder / VALUES)
 
 
 def _take_values(actor_critic: ActorCriticPolicy, folder: Path) -> bool:
-    from rlhf_plugins.optimizers.text.trainee import read_weights
+    from rlhf_plugins.trainee import read_weights
 
     return (folder / VALUES).is_file() and read_weights(_values(actor_critic), folder / VALUES)

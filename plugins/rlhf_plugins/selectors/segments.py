@@ -13,15 +13,7 @@ from rlhf_core import Candidate, PluginConfig, Question, RewardModel, Sample, Se
 from rlhf_core.errors import DataError
 from rlhf_core.plugins import CONTROL
 from rlhf_core.records import Modality
-
-
-class Pictures(PluginConfig):
-    """How segments are drawn for people."""
-
-    every: int = Field(2, ge=1)
-    """Steps from one picture to the next."""
-    height: int = Field(120, ge=16)
-    """Of a picture, in pixels; the width follows."""
+from rlhf_plugins.control.pictures import Pictures, draw
 
 
 class Segments(Selector):
@@ -78,8 +70,6 @@ class Segments(Selector):
                 yield Cut(segment, sample, start)
 
     def _drawn(self, question: Question, cuts: dict[str, Cut]) -> Question:
-        from rlhf_plugins.control.pictures import draw
-
         drawn = []
         for segment in question.samples:
             cut = cuts[segment.id]

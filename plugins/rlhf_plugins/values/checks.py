@@ -66,7 +66,7 @@ def _phrases(value: Any) -> Phrases[None]:
 
 def _vocabulary(value: Any) -> Vocabulary | None:
     if value == "newsroom":
-        from rlhf_plugins.newsroom.judge import vocabulary
+        from rlhf_plugins.newsroom.languages import vocabulary
 
         return vocabulary()
     if isinstance(value, Mapping):

@@ -13,7 +13,7 @@ from rlhf_core.lm.lora import is_adapted
 from rlhf_core.lm.model import LanguageModel
 from rlhf_core.run import Run
 from rlhf_plugins.huggingface import quiet_settings
-from rlhf_plugins.warm_starts.sft import answer_losses, check_finite, collate
+from rlhf_plugins.warm_starts._imitation import answer_losses, check_finite, collate
 
 
 class Imitation(SFTTrainer):

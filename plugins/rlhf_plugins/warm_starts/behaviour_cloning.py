@@ -47,7 +47,7 @@ class BehaviourCloning(WarmStart):
         """
         import torch
 
-        from rlhf_plugins.optimizers.text.trainee import NotFiniteError, Trainee
+        from rlhf_plugins.trainee import NotFiniteError, Trainee
 
         steps = _steps(demonstrations)
         if steps is None:

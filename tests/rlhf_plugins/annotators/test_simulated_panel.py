@@ -12,7 +12,7 @@ from rlhf_core.errors import PipelineError
 from rlhf_plugins.annotators.simulated_panel import SimulatedPanel, gumbel, uniform
 from rlhf_plugins.data_sources.newsroom import Newsroom
 from rlhf_plugins.newsroom.generator import make_headline
-from rlhf_plugins.newsroom.language import languages
+from rlhf_plugins.newsroom.languages import languages
 from rlhf_plugins.reward_models.principles import PrinciplesReward
 
 EXACT = {

@@ -14,7 +14,7 @@ from rlhf_core.errors import DataError
 from rlhf_plugins.control.text_env import HashedWords, TextEnv, continued
 from rlhf_plugins.data_sources.newsroom import Newsroom
 from rlhf_plugins.newsroom.generator import make_headline
-from rlhf_plugins.newsroom.language import languages
+from rlhf_plugins.newsroom.languages import languages
 from rlhf_plugins.reward_models.principles import PrinciplesReward
 
 

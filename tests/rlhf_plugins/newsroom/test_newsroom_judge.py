@@ -8,7 +8,7 @@ import pytest
 from rlhf_core import Prompt, Sample
 from rlhf_plugins.data_sources.newsroom import Newsroom
 from rlhf_plugins.newsroom.generator import fill, make_headline
-from rlhf_plugins.newsroom.language import languages
+from rlhf_plugins.newsroom.languages import languages
 from rlhf_plugins.values.principles import load
 
 JUDGE = load("newsroom")

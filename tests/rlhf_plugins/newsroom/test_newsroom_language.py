@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from rlhf_plugins.newsroom.judge import shape, vocabulary
-from rlhf_plugins.newsroom.language import SLOTS, languages
+from rlhf_plugins.newsroom.judge import shape
+from rlhf_plugins.newsroom.language import SLOTS
+from rlhf_plugins.newsroom.languages import languages, vocabulary
 from rlhf_plugins.values.words import words
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from rlhf_core.records import content_id
 from rlhf_plugins.data_sources.newsroom import Newsroom
-from rlhf_plugins.newsroom.language import languages
+from rlhf_plugins.newsroom.languages import languages
 
 
 @pytest.fixture(scope="module", params=["en", "zh"])

@@ -9,7 +9,8 @@ from rlhf_core.lm.model import LanguageModel, weights_digest
 from rlhf_core.records import Answer, Demonstration, Prompt, Question, Sample
 from rlhf_core.run import Checkpoints, Run
 from rlhf_plugins.policies.causal_lm import CausalLm
-from rlhf_plugins.warm_starts.sft import Sft, answer_losses, collate, demonstration_rows, held_out_metrics
+from rlhf_plugins.warm_starts._imitation import answer_losses, collate, demonstration_rows
+from rlhf_plugins.warm_starts.sft import Sft, held_out_metrics
 
 SHAPE = {"vocab_size": 320, "layers": 2, "width": 32, "heads": 2}
 THINGS = ["tram", "zoo", "park", "tax", "pool", "road", "bus", "school", "bridge", "library"]

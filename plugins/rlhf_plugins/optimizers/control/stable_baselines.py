@@ -22,8 +22,8 @@ from rlhf_core.plugins import OptimizeJob
 from rlhf_core.run import Run
 from rlhf_plugins.control.environments import environment_of
 from rlhf_plugins.optimizers.control.learned_reward import MEASURED, StepReward, training_environment
-from rlhf_plugins.optimizers.text.trainee import write_weights
 from rlhf_plugins.policies.gym_policy import GymPolicy
+from rlhf_plugins.trainee import write_weights
 
 LOGGED = 100
 """Points of a training curve, about."""

@@ -19,8 +19,8 @@ from rlhf_plugins.optimizers.text import experience as experiences
 from rlhf_plugins.optimizers.text.grading import Graded, RewardScale, opinion, scores_of, shaped
 from rlhf_plugins.optimizers.text.learner import Learner
 from rlhf_plugins.optimizers.text.task import Task
-from rlhf_plugins.optimizers.text.trainee import NotFiniteError
 from rlhf_plugins.optimizers.text.watch import Watcher
+from rlhf_plugins.trainee import NotFiniteError
 
 PROMPT_STREAM, ANSWER_STREAM = 0, 1
 """Uses of the run's seed, besides those of the learner."""

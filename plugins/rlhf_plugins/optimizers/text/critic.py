@@ -17,8 +17,8 @@ from rlhf_plugins.optimizers.text.credit import Credit
 from rlhf_plugins.optimizers.text.experience import Experience
 from rlhf_plugins.optimizers.text.grading import Graded
 from rlhf_plugins.optimizers.text.learner import accumulate, minibatches, tokens_an_update
-from rlhf_plugins.optimizers.text.trainee import Trainee
 from rlhf_plugins.optimizers.text.values import HeadOnReference, Network, ValueModel, all_values, keep, take_over
+from rlhf_plugins.trainee import Trainee
 
 if TYPE_CHECKING:
     from rlhf_plugins.optimizers.text.task import Task

@@ -23,7 +23,7 @@ from rlhf_plugins.optimizers.text.experience import Experience, turn
 from rlhf_plugins.optimizers.text.grading import Graded, opinion
 from rlhf_plugins.optimizers.text.imitation import Shown, imitation_gradient, texts_of
 from rlhf_plugins.optimizers.text.learner import POLICY_STREAM, Learner, minibatches, tokens_an_update
-from rlhf_plugins.optimizers.text.trainee import Trainee
+from rlhf_plugins.trainee import Trainee
 
 if TYPE_CHECKING:
     from rlhf_core.lm.model import LanguageModel

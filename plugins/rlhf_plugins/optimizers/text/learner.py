@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlhf_plugins.optimizers.text.experience import Experience
 from rlhf_plugins.optimizers.text.grading import Graded
-from rlhf_plugins.optimizers.text.trainee import Trainee
+from rlhf_plugins.trainee import Trainee
 
 if TYPE_CHECKING:
     from rlhf_plugins.optimizers.text.task import Task

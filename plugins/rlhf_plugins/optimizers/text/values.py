@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlhf_core.lm.heads import ScalarHead
 from rlhf_plugins.optimizers.text.experience import Experience
-from rlhf_plugins.optimizers.text.trainee import read_weights, trainable, write_weights
+from rlhf_plugins.trainee import read_weights, trainable, write_weights
 
 if TYPE_CHECKING:
     from rlhf_core.lm.model import LanguageModel

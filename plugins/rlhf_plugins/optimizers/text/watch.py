@@ -19,7 +19,7 @@ from rlhf_core.rl.overoptimisation import GaoCurve, fit_gao
 from rlhf_plugins.optimizers.text.experience import turn
 from rlhf_plugins.optimizers.text.grading import scores_of
 from rlhf_plugins.optimizers.text.measure import measure
-from rlhf_plugins.optimizers.text.trainee import trainable, write_weights
+from rlhf_plugins.trainee import trainable, write_weights
 
 if TYPE_CHECKING:
     from rlhf_plugins.optimizers.text.settings import Watch

@@ -8,8 +8,8 @@ from rlhf_plugins.optimizers.ppo import Ppo
 from rlhf_plugins.optimizers.text.critic import ValueLesson, fit_values
 from rlhf_plugins.optimizers.text.experience import answers
 from rlhf_plugins.optimizers.text.grading import opinion
-from rlhf_plugins.optimizers.text.trainee import Trainee
 from rlhf_plugins.optimizers.text.values import HeadOnReference, Network, all_values
+from rlhf_plugins.trainee import Trainee
 
 
 def values_of(lm):

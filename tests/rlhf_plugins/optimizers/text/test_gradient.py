@@ -9,7 +9,7 @@ from rlhf_plugins.optimizers.ppo import Ppo
 from rlhf_plugins.optimizers.text.experience import answers
 from rlhf_plugins.optimizers.text.gradient import Lesson, improve_policy
 from rlhf_plugins.optimizers.text.imitation import Shown, imitation_gradient
-from rlhf_plugins.optimizers.text.trainee import Trainee, trainable
+from rlhf_plugins.trainee import Trainee, trainable
 
 
 def lesson_of(lm, seed=0):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rlhf_plugins.optimizers.text.trainee import NotFiniteError, Trainee
+from rlhf_plugins.trainee import NotFiniteError, Trainee
 
 
 @pytest.mark.parametrize(("loss", "gradient"), [(float("nan"), 1.0), (1.0, float("inf"))])
