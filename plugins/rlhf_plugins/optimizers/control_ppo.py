@@ -35,19 +35,20 @@ class ControlPpo(Optimizer):
         """Environment steps; rounded up to whole rollouts."""
         environments: int = Field(8, ge=1)
         """Played side by side."""
-        rollout: int = Field(128, ge=2)
+        rollout: int = Field(256, ge=2)
         """Steps of each environment between two trainings."""
-        batch: int = Field(256, ge=2)
+        batch: int = Field(64, ge=2)
         """Steps in one update."""
         epochs: int = Field(10, ge=1)
         """Times that each rollout is gone through."""
-        lr: float = Field(1e-3, gt=0)
+        lr: float = Field(5e-4, gt=0)
         """Learning rate of Adam, falling linearly to 0."""
         clip: float = Field(0.2, gt=0)
         """How far the probability ratio of an action may leave 1 before its gradient stops."""
-        gamma: float = Field(0.99, ge=0, le=1)
-        """Discount a step."""
-        lam: float = Field(0.95, ge=0, le=1)
+        gamma: float = Field(0.998, ge=0, le=1)
+        """Discount a step. The learnt reward varies between states that are equally good: with a short horizon,
+        1 / (1 - gamma) steps, such a difference outweighs an end of the episode that lies beyond it."""
+        lam: float = Field(0.98, ge=0, le=1)
         """Trust in rewards seen (1) against values predicted (0) in generalised advantage estimation."""
         entropy: float = Field(0.0, ge=0)
         """Weight of the bonus for undecided policies."""
