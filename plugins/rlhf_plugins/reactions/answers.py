@@ -68,7 +68,7 @@ def compared(
         pairs.sort(key=lambda pair: content_id(sorted((pair[0][0].id, pair[1][0].id))))
         pairs = pairs[:max_pairs]
     for (a, of_a), (b, of_b) in pairs:
-        probability = clicks_to_probability(of_a.count, of_a.exposures, of_b.count, of_b.exposures)
+        probability = clicks_to_probability(of_a.reactions, of_a.exposures, of_b.reactions, of_b.exposures)
         yield pair_answer(prompt, a, b, 1 - probability if action == "dislike" else probability, fields)
 
 

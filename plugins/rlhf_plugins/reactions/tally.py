@@ -107,7 +107,7 @@ def examined_log(tallies: Iterable[tuple[Hashable, Tally]]) -> Examination:
 class Standing(NamedTuple):
     """One text's reactions of one kind, positions accounted for."""
 
-    count: int
+    reactions: int
     exposures: float
     """Impressions that count as looked at."""
     linked: int
