@@ -11,6 +11,7 @@ from rlhf_core.plugins import (
     TEXT,
     Annotator,
     Candidate,
+    Converter,
     DataSource,
     Decision,
     DeferredAnnotator,
@@ -50,9 +51,9 @@ from rlhf_core.run import Run
 
 __all__ = [
     "ANY", "CONTROL", "TEXT",
-    "Annotator", "Answer", "Candidate", "Comparison", "DataSource", "Decision", "DeferredAnnotator", "Demonstration",
-    "Episode", "EvaluateJob", "Evaluation", "Evaluator", "Feedback", "FitJob", "Gate", "LanguageModelPolicy",
-    "Message", "Metric", "OptimizeJob", "Optimizer", "PluginConfig", "Policy", "Prompt", "Question", "Ranking",
-    "Rating", "Reaction", "RewardModel", "RlhfError", "Run", "Sample", "Scores", "Selector", "Skip", "Trajectory",
-    "Use", "WarmStart",
+    "Annotator", "Answer", "Candidate", "Comparison", "Converter", "DataSource", "Decision", "DeferredAnnotator",
+    "Demonstration", "Episode", "EvaluateJob", "Evaluation", "Evaluator", "Feedback", "FitJob", "Gate",
+    "LanguageModelPolicy", "Message", "Metric", "OptimizeJob", "Optimizer", "PluginConfig", "Policy", "Prompt",
+    "Question", "Ranking", "Rating", "Reaction", "RewardModel", "RlhfError", "Run", "Sample", "Scores", "Selector",
+    "Skip", "Trajectory", "Use", "WarmStart",
 ]  # fmt: skip

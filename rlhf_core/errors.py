@@ -52,8 +52,8 @@ class Waiting(RlhfError):
 
     exit_code = 3
 
-    def __init__(self, missing: int, annotator: str) -> None:
+    def __init__(self, missing: int, annotator: str, where: str = "People answer with `rlhf annotate`") -> None:
         super().__init__(
             f"waiting for {missing} answers from `{annotator}`.",
-            remedy="People answer with `rlhf annotate`; then the same command goes on from here.",
+            remedy=f"{where}; then the same command goes on from here.",
         )

@@ -289,6 +289,17 @@ class Demonstration(Feedback):
     trajectory: Trajectory | None = None
     weight: float = Field(1.0, gt=0)
     """How much it counts in imitation; expert answers may weigh more."""
+    edited: str = ""
+    """Id of the sample that it is an edited version of; empty where it was written from nothing, or nobody knows."""
+
+    def identity(self) -> Any:
+        """Without `edited` where that is empty, as it was before there were edits."""
+        return self.model_dump(mode="json", exclude={*self.beside_identity, *(() if self.edited else ("edited",))})
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The sample that was edited, if it is known."""
+        return (self.edited,) if self.edited else ()
 
     @field_validator("text")
     @classmethod

@@ -241,8 +241,12 @@ class Campaign:
             inputs[f"questions_{i}"] = asked.questions
             inputs |= {f"answers_{i}_{j}": answers for j, answers in enumerate(asked.answers)}
         return self._run(
-            Stage("snapshot", collect.take_snapshot, "snapshot", "snapshot", number, inputs=inputs, cached=False)
-        )
+            Stage(
+                "snapshot", collect.take_snapshot, "snapshot", "snapshot", number,
+                plugins=tuple(("converters", use) for use in (self.pipeline.ask.convert if self.pipeline.ask else ())),
+                inputs=inputs, cached=False,
+            )
+        )  # fmt: skip
 
     def _evaluate(
         self, number: int, policy_ref: Ref, reward: Ref | None, reward_metrics: Mapping[str, Metric] | None = None

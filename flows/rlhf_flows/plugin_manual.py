@@ -58,7 +58,7 @@ def prepared_policy(registry: Registry, trainer: type[Plugin]) -> Callable[[], P
 
 def _declarations(plugin: type[Plugin]) -> dict[str, list[str]]:
     found = {"works with": sorted(plugin.modality)}
-    for attribute, words in (("yields", "yields"), ("learns_from", "learns from")):
+    for attribute, words in (("takes", "takes"), ("yields", "yields"), ("learns_from", "learns from")):
         kinds: Iterable[type] | Callable[..., Any] = getattr(plugin, attribute, ())
         if not callable(kinds) and kinds:
             found[words] = sorted(f"{kind.__name__.lower()}s" for kind in kinds)

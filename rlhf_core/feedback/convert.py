@@ -44,18 +44,19 @@ def rating_pairs(scores: Sequence[float], *, partners: int, tie_below: float = 0
     return pairs
 
 
-def two_proportion_z(count_a: int, exposures_a: int, count_b: int, exposures_b: int) -> float:
+def two_proportion_z(count_a: float, exposures_a: float, count_b: float, exposures_b: float) -> float:
     """The two-proportion z statistic with pooled variance (the square root of Pearson's chi-squared), positive where
-    a's rate is higher; 0 where nobody or everybody reacted, so that nothing tells the two apart.
+    a's rate is higher; 0 where nobody or everybody reacted, so that nothing tells the two apart. Exposures that are
+    weighed by how often their position is looked at need not be whole numbers.
     """
     pooled = (count_a + count_b) / (exposures_a + exposures_b)
     variance = pooled * (1 - pooled) * (1 / exposures_a + 1 / exposures_b)
-    if variance == 0:
+    if variance <= 0:
         return 0.0
     return (count_a / exposures_a - count_b / exposures_b) / math.sqrt(variance)
 
 
-def clicks_to_probability(count_a: int, exposures_a: int, count_b: int, exposures_b: int) -> float:
+def clicks_to_probability(count_a: float, exposures_a: float, count_b: float, exposures_b: float) -> float:
     """P(a's true rate is above b's) in [0, 1]: the normal approximation Phi(z), with `two_proportion_z`.
 
     A few hundred exposures with a handful of clicks are needed for the approximation; with fewer it stays near 0.5,

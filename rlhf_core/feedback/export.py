@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_core.feedback.dataset import FeedbackSet
-from rlhf_core.feedback.rows import arrow_schema
+from rlhf_core.feedback.rows import answer_row, arrow_schema
 from rlhf_core.records import Answer, Prompt
-from rlhf_core.splits import split_of
 
 
 def jsonl(answers: Iterable[Answer]) -> Iterator[str]:
@@ -44,27 +43,9 @@ def write_parquet(answers: Iterable[Answer], path: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [_row(answer) for answer in answers]
+    rows = [answer_row(answer) for answer in answers]
     pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema()), path)
     return len(rows)
-
-
-def _row(answer: Answer) -> dict[str, Any]:
-    question, feedback = answer.question, answer.feedback
-    return {
-        "feedback_id": feedback.id,
-        "question_id": question.id,
-        "prompt_id": question.prompt.id,
-        "sample_ids": [sample.id for sample in question.samples],
-        "annotator": feedback.annotator,
-        "source": feedback.source,
-        "kind": feedback.kind,
-        "round": max((sample.round for sample in question.samples), default=0),
-        "split": split_of(question.prompt),
-        "created_at": feedback.given_at,
-        "feedback": feedback.model_dump_json(),
-        "question": question.model_dump_json(),
-    }
 
 
 def _prompt(prompt: Prompt) -> Any:

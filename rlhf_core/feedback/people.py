@@ -1,4 +1,5 @@
-"""Who may answer: the invited annotators and leads, known by the token in the link they were sent."""
+"""Who may answer: the invited annotators and leads, known by the token in the link they were sent, and programs that
+report what their users do."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from rlhf_core.feedback.intake import sortable
 from rlhf_core.feedback.schema import people
 from rlhf_core.feedback.store import FeedbackStore
 
-PersonRole = Literal["annotator", "lead"]
+PersonRole = Literal["annotator", "lead", "app"]
+"""An app is no person: a program that shows samples to its users and reports what they do."""
 NAME = re.compile(r"[^\W_][\w .@+-]{0,59}")
 """Letters of any script, digits, and a few signs: what can stand in a file name, a log and a link."""
 

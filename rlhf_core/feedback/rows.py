@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlhf_core.records import Answer, Question, feedback_from
+from rlhf_core.splits import split_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +34,25 @@ def arrow_schema() -> pa.Schema:
             "question": pa.string(),
         }
     )
+
+
+def answer_row(answer: Answer) -> dict[str, Any]:
+    """The row of an answer that is in no store; its round is the newest of its samples'."""
+    question, feedback = answer.question, answer.feedback
+    return {
+        "feedback_id": feedback.id,
+        "question_id": question.id,
+        "prompt_id": question.prompt.id,
+        "sample_ids": [sample.id for sample in question.samples],
+        "annotator": feedback.annotator,
+        "source": feedback.source,
+        "kind": feedback.kind,
+        "round": max((sample.round for sample in question.samples), default=0),
+        "split": split_of(question.prompt),
+        "created_at": feedback.given_at,
+        "feedback": feedback.model_dump_json(),
+        "question": question.model_dump_json(),
+    }
 
 
 def read_answers(batches: Iterable[pa.RecordBatch]) -> Iterator[Answer]:

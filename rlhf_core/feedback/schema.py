@@ -1,14 +1,14 @@
 """The tables of the feedback store.
 
-Of what people said, rows are only ever added; nothing is updated or deleted. The tables of the queue (`posted`,
-`assignments`, `people`) say how the asking stands, and change.
+Of what people said and did (`feedback`, `events`), rows are only ever added; nothing is updated or deleted. The tables
+of the queue (`posted`, `assignments`, `people`, `offers`) say how the asking stands, and change.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint
 
-VERSION = "0002"
+VERSION = "0003"
 """The newest migration in `migrations/versions`; a store of this version is opened without looking at them."""
 
 # Bytewise order, as in SQLite and in Python: a snapshot's digest depends on it.
@@ -136,8 +136,33 @@ people = Table(
     "people",
     metadata,
     Column("name", _text, primary_key=True),
-    Column("role", _text, nullable=False),  # annotator or lead
+    Column("role", _text, nullable=False),  # annotator, lead or app
     Column("token_digest", _text, nullable=False, unique=True),  # SHA-256; the token itself is stored nowhere
     Column("paused", Integer, nullable=False),
     Column("created_at", _text, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("channel", _text, primary_key=True),  # who reported it
+    Column("id", _text, primary_key=True),  # given by the channel, so that sending it again changes nothing
+    Column("action", _text, nullable=False),
+    Column("impression", _text, nullable=False),  # the id of the impression that it is, or is a reaction to
+    Column("question_id", _text),  # of impressions
+    Column("sample_id", _text),
+    Column("position", Integer),
+    Column("text", _text),  # of edits
+    Column("at", _text, nullable=False),
+    Index("events_by_impression", "channel", "impression"),
+    Index("events_by_question", "question_id"),
+)
+
+offers = Table(
+    "offers",
+    metadata,
+    Column("seq", _sequence, primary_key=True, autoincrement=True),
+    Column("question_id", _text, nullable=False, unique=True),
+    Column("open", Integer, nullable=False),  # 1 as long as its samples are to be shown
+    sqlite_autoincrement=True,
 )

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from rlhf_core.plugins.base import Use
 
@@ -17,6 +17,11 @@ class Part(BaseModel):
     """Base of the pipeline's own sections."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def _several(value: Any) -> Any:
+    """One plugin may stand for a list of one."""
+    return (value,) if isinstance(value, dict | Use) else value
 
 
 class Ask(Part):
@@ -37,6 +42,9 @@ class Ask(Part):
     see what the selector gains (`selection_gain`, the difference of their accuracies on held-out prompts)."""
     annotators: Annotated[tuple[Use, ...], Use.of("annotators")] = Field(min_length=1)
     """Who answers; every one is asked every question."""
+    convert: Annotated[tuple[Use, ...], Use.of("converters"), BeforeValidator(_several)] = ()
+    """What else the feedback says, for reward models that learn from other kinds than it has: one converter, or a list
+    in which each also sees what those before it found."""
 
 
 class Test(Part):

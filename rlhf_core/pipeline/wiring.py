@@ -127,15 +127,33 @@ class _Wiring:
             *(_Giver(part, _ask(part, "yields", part.config)) for part in self.under("data")),
             *(_Giver(part, frozenset(part.plugin.yields)) for part in self.under("ask", "annotators")),  # type: ignore[attr-defined]
         ]
-        supply = usable_as(kind for giver in givers for kind in giver.yields)
+        converters = self.under("ask", "convert")
+        supply = self._converted(givers, converters)
+        for part in converters:
+            takes = frozenset(part.plugin.takes)  # type: ignore[attr-defined]
+            given = self._converted(givers, converters[: converters.index(part)])
+            if not takes & given:
+                yield Problem(
+                    self.where(part.loc),
+                    f"{part.place}: `{part.use.use}` converts {_words(_names(takes))}, and nobody gives any.",
+                    f"There are {_words(_names(given))}." if given else "",
+                )
         learners = [*self.under("reward"), *self.under("gold"), *self.under("optimize")]
         for learner in learners:
             # Demonstrations may also come from the data, which does not announce them.
             wanted = frozenset(learner.plugin.learns_from) - {Demonstration}  # type: ignore[attr-defined]
             if wanted and not wanted & supply:
-                yield self._hungry(learner, wanted, givers)
+                yield self._hungry(learner, wanted, givers, supply)
 
-    def _hungry(self, learner: ChosenPlugin, wanted: Kinds, givers: list[_Giver]) -> Problem:
+    def _converted(self, givers: list[_Giver], converters: list[ChosenPlugin]) -> Kinds:
+        """What there is to learn from once the converters have been through it."""
+        supply = usable_as(kind for giver in givers for kind in giver.yields)
+        for part in converters:
+            if frozenset(part.plugin.takes) & supply:  # type: ignore[attr-defined]
+                supply = usable_as(supply | frozenset(part.plugin.yields))  # type: ignore[attr-defined]
+        return supply
+
+    def _hungry(self, learner: ChosenPlugin, wanted: Kinds, givers: list[_Giver], supply: Kinds) -> Problem:
         """The problem that nothing of what `learner` wants is given."""
         learns = f"{learner.place}: `{learner.use.use}` learns from {_words(_names(wanted), 'or')}"
         giving = [giver for giver in givers if giver.yields]
@@ -151,9 +169,13 @@ class _Wiring:
             clause = "but the data brings no feedback" + (
                 ", and there is no `ask:` section." if self.pipeline.ask is None else " and no annotator yields any."
             )
-        supply = usable_as(kind for giver in givers for kind in giver.yields)
         askable = self._installed("annotators", lambda plugin: bool(usable_as(plugin.yields) & wanted))
-        remedies = [_installed_remedy(f"annotators that yield {_words(_names(wanted), 'or')}", askable)]
+        remedies = []
+        converting = self._installed("converters", lambda plugin: _turns(plugin, supply, wanted))
+        if converting and self.pipeline.ask is not None:
+            names = " or ".join(f"`ask.convert: {{use: {name}}}`" for name in converting)
+            remedies.append(f"Convert them with {names}.")
+        remedies += [_installed_remedy(f"annotators that yield {_words(_names(wanted), 'or')}", askable)]
         if supply:
             learning = self._installed(learner.kind, lambda plugin: bool(frozenset(plugin.learns_from) & supply))
             kinds = f"{learner.kind.replace('_', ' ')} that learn from {_words(_names(supply), 'or')}"
@@ -216,6 +238,11 @@ def _ask(part: ChosenPlugin, method: str, config: Any) -> frozenset[Any]:
         return frozenset(getattr(part.plugin, method)(config))
     except Exception as error:
         raise _Broken(part, method, error) from error
+
+
+def _turns(converter: Any, supply: Kinds, wanted: Kinds) -> bool:
+    """Whether `converter` makes something wanted of what there is."""
+    return bool(frozenset(converter.takes) & supply and usable_as(converter.yields) & wanted)
 
 
 def _names(kinds: Iterable[type[Feedback]]) -> list[str]:

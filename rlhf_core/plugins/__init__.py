@@ -1,7 +1,8 @@
-"""The nine plugin contracts, one a file, and the registry that finds plugins through entry points."""
+"""The plugin contracts, one a file, and the registry that finds plugins through entry points."""
 
 from rlhf_core.plugins.annotator import Annotator, DeferredAnnotator
 from rlhf_core.plugins.base import ANY, CONTROL, TEXT, Plugin, PluginConfig, Saved, Use
+from rlhf_core.plugins.converter import Converter
 from rlhf_core.plugins.data_source import DataSource
 from rlhf_core.plugins.evaluator import EvaluateJob, Evaluation, Evaluator, PastRound
 from rlhf_core.plugins.gate import Decision, Gate
@@ -14,14 +15,14 @@ from rlhf_core.plugins.warm_start import WarmStart
 CONTRACTS: dict[str, type[Plugin]] = {
     contract.kind: contract
     for contract in (
-        DataSource, Policy, WarmStart, Selector, Annotator, RewardModel, Optimizer, Evaluator, Gate,
+        DataSource, Policy, WarmStart, Selector, Annotator, Converter, RewardModel, Optimizer, Evaluator, Gate,
     )
 }  # fmt: skip
 """Kind (plural) -> contract."""
 
 __all__ = [
     "ANY", "CONTRACTS", "CONTROL", "CONTROL_ARM", "TEXT",
-    "Annotator", "Candidate", "DataSource", "Decision", "DeferredAnnotator", "EvaluateJob", "Evaluation", "Evaluator",
-    "FitJob", "Gate", "LanguageModelPolicy", "OptimizeJob", "Optimizer", "PastRound", "Plugin", "PluginConfig",
-    "Policy", "RewardModel", "Saved", "Scores", "Selector", "Use", "WarmStart",
+    "Annotator", "Candidate", "Converter", "DataSource", "Decision", "DeferredAnnotator", "EvaluateJob", "Evaluation",
+    "Evaluator", "FitJob", "Gate", "LanguageModelPolicy", "OptimizeJob", "Optimizer", "PastRound", "Plugin",
+    "PluginConfig", "Policy", "RewardModel", "Saved", "Scores", "Selector", "Use", "WarmStart",
 ]  # fmt: skip

@@ -31,6 +31,8 @@ class DeferredAnnotator(Annotator):
     """Answers later: people. The loop posts, waits without running, and collects."""
 
     source: ClassVar[Source] = "person"
+    where: ClassVar[str] = "People answer with `rlhf annotate`"
+    """Where the answers come from, as the beginning of a sentence for whoever waits."""
 
     def post(self, questions: Sequence[Question]) -> None:
         """Make the questions available; posting one twice changes nothing."""

@@ -208,6 +208,34 @@ def answers_the_same_twice(subject: Subject) -> Iterator[str]:
         yield "a question asked alone gets another answer than among others"
 
 
+# Converters
+
+
+def converts_what_it_declares(subject: Subject) -> Iterator[str]:
+    """Something follows, of the announced kinds, on the prompts and by the annotators of what it follows from."""
+    converter = subject.make()
+    given = materials.answers(converter.takes, subject.modality)
+    found = list(converter.convert(given))
+    if not tuple(converter.takes) or not tuple(converter.yields):
+        yield "takes or yields is empty: the pipeline check could not place it"
+    strange = {type(a.feedback).__name__ for a in found if not isinstance(a.feedback, tuple(converter.yields))}
+    if strange:
+        yield f"gives {', '.join(sorted(strange))}, which `yields` does not announce"
+    if {answer.question.prompt.id for answer in found} - {answer.question.prompt.id for answer in given}:
+        yield "gives feedback on a prompt that nobody was asked about, which may be one that is held out"
+    for who in {answer.feedback.annotator for answer in found}:
+        if not any(who.startswith(answer.feedback.annotator) for answer in given):
+            yield f"gives feedback by {who!r}, who said nothing"
+
+
+def converts_the_same_in_any_order(subject: Subject) -> Iterator[str]:
+    """One set of answers, one result."""
+    given = materials.answers(subject.plugin.takes, subject.modality)  # type: ignore[attr-defined]
+    forwards, backwards = (sorted(_ids(subject.make().convert(each))) for each in (given, given[::-1]))
+    if forwards != backwards:
+        yield "another order of the same answers gives another result"
+
+
 # Reward models
 
 
@@ -335,6 +363,7 @@ POINTS: dict[str, tuple[Point, ...]] = {
     "warm_starts": (starts_a_policy,),
     "selectors": (selects_within_budget, selects_the_same_twice),
     "annotators": (answers_what_was_asked, answers_no_more_than_wanted, answers_the_same_twice),
+    "converters": (converts_what_it_declares, converts_the_same_in_any_order),
     "reward_models": (
         scores_every_sample, scores_each_sample_for_itself, learns_the_same_twice, reward_survives_saving,
     ),

@@ -11,6 +11,7 @@ from rlhf_core import (
     TEXT,
     Annotator,
     Comparison,
+    Converter,
     DataSource,
     Evaluator,
     Gate,
@@ -83,6 +84,13 @@ class Pairs(Annotator):
         """How many raters."""
         judge: Annotated[Use | None, Use.of("reward_models")] = None
         """Whose opinion they hold."""
+
+
+class Clicked(Converter):
+    """Compares what was clicked."""
+
+    takes = {Reaction}
+    yields = {Comparison}
 
 
 class Ranks(Annotator):
@@ -188,6 +196,7 @@ KINDS = {
     "policies": (Model, Balancer),
     "warm_starts": (Imitate,),
     "selectors": (First,),
+    "converters": (Clicked,),
     "annotators": (Pairs, Ranks, Rates, Clicks),
     "reward_models": (Bt, Ctr, Words),
     "optimizers": (Climb, Evolve),

@@ -59,6 +59,7 @@ class Access:
     """Who somebody without an invitation is, on this machine alone; None where everybody needs one."""
     requests: RateLimit = field(default_factory=lambda: RateLimit(per_second=5, burst=40))
     guesses: RateLimit = field(default_factory=lambda: RateLimit(per_second=0.2, burst=10))
+    reports: RateLimit = field(default_factory=lambda: RateLimit(per_second=20, burst=100))
     _secret: str = field(default_factory=secrets.token_hex)
 
     def person(self, request: Request) -> Person:
@@ -68,7 +69,7 @@ class Access:
         if known is None and not token and self.guest and not any(name in request.headers for name in PROXY_HEADERS):
             paused = self.people.named(self.guest)
             known = Person(self.guest, "lead", bool(paused and paused.paused))
-        if known is None:
+        if known is None or known.role == "app":
             raise HTTPException(401, "this page is for invited annotators; open the link that you were sent")
         self.requests.check(known.name)
         return known
@@ -79,6 +80,19 @@ class Access:
         if person.role != "lead":
             raise HTTPException(403, "this page is for the lead of the annotators")
         return person
+
+    def program(self, request: Request) -> Person:
+        """The program that asks, by its token in the header `Authorization`. Raises 401 where nobody knows it.
+
+        It brings no cookie, so no other site can make a browser speak in its name.
+        """
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        known = self.people.holder(token.strip()) if scheme.lower() == "bearer" else None
+        if known is None or known.role != "app":
+            self.guesses.check(request.client.host if request.client else "")
+            raise HTTPException(401, "a program needs the token of `rlhf invite NAME --app`, as Authorization: Bearer")
+        self.reports.check(known.name)
+        return known
 
     def csrf(self, request: Request) -> str:
         """The token that changes must bring along, which no other site can know."""

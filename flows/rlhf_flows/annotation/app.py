@@ -20,6 +20,7 @@ from rlhf_core.feedback.store import FeedbackStore
 from rlhf_flows.annotation.access import SESSION, Access
 from rlhf_flows.annotation.headers import Guarded
 from rlhf_flows.annotation.lead import add_lead
+from rlhf_flows.annotation.reactions import add_reactions
 from rlhf_flows.annotation.shown import TEXT_LIMIT, AnyGiven, feedback_of, page_of
 from rlhf_flows.annotation.site import HERE, Site
 
@@ -60,6 +61,7 @@ def make_app(store: FeedbackStore, guest: str | None, *, hosts: list[str], url: 
     _add_pages(app, site)
     _add_api(app, site)
     add_lead(app, site, store)
+    add_reactions(app, site, store)
     _add_errors(app, site)
     return app
 
@@ -77,7 +79,8 @@ def _add_pages(app: FastAPI, site: Site) -> None:
 
     @app.get("/join/{token}")
     def join(request: Request, token: str) -> Response:
-        if access.people.holder(token) is None:
+        known = access.people.holder(token)
+        if known is None or known.role == "app":
             # Only wrong tokens count: a whole team may sit behind one address.
             access.guesses.check(request.client.host if request.client else "")
             raise HTTPException(401, "this invitation is not good any more; ask for a new link")

@@ -86,7 +86,8 @@ def add_lead(app: FastAPI, site: Site, store: FeedbackStore) -> None:
     def lead(request: Request, person: Annotated[Person, Depends(access.lead)]) -> HTMLResponse:
         progress, invited = site.queue.progress(), {each.name: each for each in people.all()}
         found = figures.panel()
-        silent = sorted(invited.keys() - {each.name for each in found.annotators})
+        asked = {name for name, each in invited.items() if each.role != "app"}
+        silent = sorted(asked - {each.name for each in found.annotators})
         return site.page(
             request, "lead.html", person=person, progress=progress, panel=found, invited=invited, silent=silent,
             forecast=_forecast(progress.seconds_left),

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rlhf_core.errors import DataError
 from rlhf_core.feedback.queue import Assigned
-from rlhf_core.records import Comparison, Feedback, Question, Ranking, Sample
+from rlhf_core.records import Comparison, Feedback, Prompt, Question, Ranking, Sample
 
 TEXT_LIMIT = 50_000
 """Characters of a text that an annotator may write."""
@@ -83,21 +83,25 @@ def shown_order(question: Question, annotator: str) -> list[Sample]:
 def page_of(held: Assigned, annotator: str) -> dict[str, Any]:
     """What the page is told: nothing of the policy, of the reason for asking, or of what judges know."""
     question, form = held.question, held.form
-    prompt = question.prompt
     return {
         "form": form.id,
         "question": question.id,
         "view": form.view(question),
         "title": form.title,
         "guidelines": form.guidelines,
-        "prompt": [{"role": message.role, "text": message.content} for message in prompt.messages]
-        or [{"role": "", "text": prompt.content}],
+        "prompt": prompt_page(question.prompt),
         "samples": [_sample_page(sample) for sample in shown_order(question, annotator)],
         "criteria": [{"name": each.name, "description": each.description} for each in form.criteria],
         "low": form.low,
         "high": form.high,
         "draft": held.draft,
     }
+
+
+def prompt_page(prompt: Prompt) -> list[dict[str, str]]:
+    """The turns of a prompt; one without a role where it is no chat."""
+    turns = [{"role": message.role, "text": message.content} for message in prompt.messages]
+    return turns or [{"role": "", "text": prompt.content}]
 
 
 def _sample_page(sample: Sample) -> dict[str, Any]:

@@ -37,14 +37,17 @@ def annotate(
 @click.command()
 @click.argument("name")
 @click.option("--lead", is_flag=True, help="Let them also see how everybody is doing, pause, withdraw and invite.")
+@click.option("--app", is_flag=True, help="Print a token for a program that reports what its users do, instead.")
 @click.option("--url", default="http://127.0.0.1:8765", show_default=True, help="Where annotators open the server.")
 @workspace_option
-def invite(name: str, lead: bool, url: str, workspace: Path) -> None:
+def invite(name: str, lead: bool, app: bool, url: str, workspace: Path) -> None:
     """Print a link for NAME, which lets nobody else in; an earlier link of theirs is good no longer."""
+    if lead and app:
+        raise click.UsageError("a program is no lead: give --lead or --app")
     from rlhf_core.feedback.people import People
     from rlhf_core.feedback.store import FeedbackStore
     from rlhf_flows.workspace import Workspace
 
     with FeedbackStore.open(Workspace.open(workspace).store_url) as store:
-        token = People(store).invite(name, "lead" if lead else "annotator")
-    click.echo(f"{url.rstrip('/')}/join/{token}")
+        token = People(store).invite(name, "app" if app else "lead" if lead else "annotator")
+    click.echo(token if app else f"{url.rstrip('/')}/join/{token}")

@@ -13,8 +13,8 @@ import click
 from rlhf_flows.cli.options import json_option
 
 KINDS = (
-    "data_sources", "policies", "warm_starts", "selectors", "annotators", "reward_models", "optimizers", "evaluators",
-    "gates",
+    "data_sources", "policies", "warm_starts", "selectors", "annotators", "converters", "reward_models", "optimizers",
+    "evaluators", "gates",
 )  # fmt: skip
 """As in `rlhf_core.plugins.CONTRACTS`; written out so that help needs no import."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rlhf_core.errors import DataError, StoreError, Waiting
 from rlhf_core.feedback.aggregate import agreement
+from rlhf_core.feedback.converting import convert_snapshot
 from rlhf_core.feedback.dataset import FeedbackSet
 from rlhf_core.feedback.store import FeedbackStore
 from rlhf_core.metrics import Metric
@@ -96,7 +97,7 @@ class AskAnnotator:
         if isinstance(annotator, DeferredAnnotator):
             missing = annotator.missing(asked, [answer.feedback for answer in given])
             if missing > 0:
-                raise Waiting(missing, self.use.use)
+                raise Waiting(missing, self.use.use, annotator.where)
         ids = sorted(answer.feedback.id for answer in given)
         (context.draft / "answers.txt").write_text("".join(f"{identity}\n" for identity in ids))
         skipped = sum(answer.feedback.kind == "skip" for answer in given)
@@ -119,7 +120,8 @@ class AskAnnotator:
 def take_snapshot(context: StageContext) -> Outcome:
     """Fix what is learnt from: the answers to the questions asked so far, as they stand now.
 
-    A later answer to one of these questions waits for the next round; a changed or withdrawn one counts at once.
+    A later answer to one of these questions waits for the next round; a changed or withdrawn one counts at once. What
+    the pipeline's converters derive from them is learnt from, too.
     """
     questions = set((context.need("data") / "questions.txt").read_text().split())
     for name in context.stage.inputs:
@@ -134,6 +136,9 @@ def take_snapshot(context: StageContext) -> Outcome:
             where=context.workspace.store_url,
             remedy="Collect some (`ask:` in the pipeline), or bring them with a data source that has feedback.",
         )
+    if context.pipeline.ask is not None and context.pipeline.ask.convert:
+        converters = [context.create("converters", use) for use in context.pipeline.ask.convert]
+        snapshot = convert_snapshot(snapshot, converters)
     return _described(FeedbackSet.open(context.draft), snapshot.digest)
 
 

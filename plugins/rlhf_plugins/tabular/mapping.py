@@ -17,6 +17,7 @@ def _name(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+Action = Literal["impression", "click", "like", "dislike", "share", "edit"]
 Column = Annotated[str | None, BeforeValidator(_name)]
 
 
@@ -42,6 +43,16 @@ class Columns(BaseModel):
     """How many people clicked `text`."""
     impressions: Column = None
     """How many people were shown `text`."""
+    action: Column = None
+    """In a log with one row an event: what happened to `text`: `impression`, `click`, `like`, `dislike`, `share` or
+    `edit`."""
+    impression: Column = None
+    """Id of the impression that the event is, or is a reaction to. What one impression brings twice counts once."""
+    position: Column = None
+    """At which position `text` was shown. Then exposures count as much as their position is looked at, which is learnt
+    from texts that were shown at several positions."""
+    edited: Column = None
+    """What `text` was edited to, in the rows that are edits: better than the original."""
     group: Column = None
     """What belongs together (an A/B test, an article): compared within, never split between training and test."""
     reference: Column = None
@@ -81,7 +92,10 @@ class MappingConfig(PluginConfig):
     """What the scores are about."""
     clicks_as: Literal["comparisons", "reactions"] = "comparisons"
     """comparisons: pairs of texts of one group (without `group`, of one prompt), as sure as their click rates differ;
-    reactions: the counts of each text. Equal texts of a group are added up first."""
+    reactions: the counts of each text. Equal texts of a group are added up first. The same holds for likes, dislikes
+    and shares."""
+    action_names: dict[str, Action] = {}
+    """The file's own words for what stands in `action`, such as `{view: impression, thumbs_up: like}`."""
     min_exposures: int = Field(1, ge=1)
     """Texts with fewer impressions give no feedback."""
     max_pairs_per_group: int | None = Field(None, ge=1)
@@ -111,11 +125,17 @@ class MappingConfig(PluginConfig):
         roles = self.columns.named()
         if not self.score_low < self.score_high:
             raise ValueError(f"score_low {self.score_low:g} is not below score_high {self.score_high:g}")
-        for one, other in (("chosen", "rejected"), ("clicks", "impressions")):
+        for one, other in (("chosen", "rejected"), ("clicks", "impressions"), ("action", "impression")):
             if (one in roles) != (other in roles):
                 raise ValueError(f"columns: `{one}` and `{other}` only make sense together")
-        if "text" not in roles and ("clicks" in roles or ("score" in roles and "messages" not in roles)):
-            raise ValueError("columns: `score` and `clicks` need `text`, the sample that they are about")
+        if "text" not in roles and (self.counts_reactions or ("score" in roles and "messages" not in roles)):
+            raise ValueError("columns: `score`, `clicks` and `action` need `text`, the sample that they are about")
+        if "clicks" in roles and "action" in roles:
+            raise ValueError("columns: either `clicks` and `impressions` that are added up, or a log with `action`")
+        if "position" in roles and not self.counts_reactions:
+            raise ValueError("columns: `position` is about exposures: it needs `clicks` or `action`")
+        if "edited" in roles and "action" not in roles:
+            raise ValueError("columns: `edited` needs `action`, which says what rows are edits")
         if "prompt" in roles and "messages" in roles:
             raise ValueError("columns: either `prompt` or `messages`, not both")
         if self.has_prompt_column and "prompt_template" in self.model_fields_set:
@@ -126,7 +146,7 @@ class MappingConfig(PluginConfig):
             raise ValueError(
                 "columns: `weight` weighs demonstrations; map `reference` or name a column in `demonstrations`"
             )
-        if "clicks" in roles and self.clicks_as == "comparisons" and not self.tells_rows_apart:
+        if self.counts_reactions and self.clicks_as == "comparisons" and not self.tells_rows_apart:
             raise ValueError("columns: comparing clicks needs `group`, or a `prompt`, to say which texts competed")
         return self
 
@@ -134,6 +154,11 @@ class MappingConfig(PluginConfig):
     def has_prompt_column(self) -> bool:
         """Whether a column holds the prompt as it is."""
         return self.columns.prompt is not None or self.columns.messages is not None
+
+    @property
+    def counts_reactions(self) -> bool:
+        """Whether rows hold clicks, or events of a log."""
+        return self.columns.clicks is not None or self.columns.action is not None
 
     @property
     def tells_rows_apart(self) -> bool:
@@ -162,6 +187,8 @@ class MappingConfig(PluginConfig):
             kinds.add(Rating)
         if roles.chosen is not None:
             kinds.add(Comparison)
-        if roles.clicks is not None:
+        if roles.edited is not None:
+            kinds.add(Comparison)
+        if self.counts_reactions:
             kinds.add(Comparison if self.clicks_as == "comparisons" else Reaction)
         return frozenset(kinds)

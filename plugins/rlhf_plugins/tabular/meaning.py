@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from rlhf_core.records import Message, Prompt, content_id
 from rlhf_plugins.tabular.cells import BadCell, count_of, cut, number_of, shown, split_cell, strip_html, text_of
 from rlhf_plugins.tabular.dialogue import is_transcript, read_messages, read_transcript, split_last
-from rlhf_plugins.tabular.mapping import MappingConfig
+from rlhf_plugins.tabular.mapping import Action, MappingConfig
 from rlhf_plugins.tabular.template import parse_template
 
 
@@ -24,6 +24,12 @@ class Meaning(NamedTuple):
     """(chosen, rejected)."""
     clicks: int = 0
     impressions: int = 0
+    action: Action | None = None
+    impression: str = ""
+    """Id of the impression that `action` is, or is a reaction to."""
+    position: int = 0
+    edited: str | None = None
+    """What `text` was edited to."""
     demonstration: str | None = None
     weight: float = 1.0
     """0 leaves the demonstration out."""
@@ -56,6 +62,7 @@ class Reader:
         if columns.score is not None and text is None:
             raise BadCell(f"`{columns.messages}` does not end with an answer of the assistant to score")
         clicks, impressions = self._counts(cells)
+        action = self._action(cells)
         references = self._references(cells)
         return Meaning(
             prompt=self._prompt(cells, asked, "\n".join(sorted(pair or ())) or text or "", references),
@@ -65,7 +72,11 @@ class Reader:
             pair=pair,
             clicks=clicks,
             impressions=impressions,
-            demonstration=self._demonstration(cells, pair, last_turn, references),
+            action=action,
+            impression=self._required(cells, columns.impression) if columns.impression and action != "edit" else "",
+            position=count_of(cells.get(columns.position), columns.position) if columns.position else 0,
+            edited=self._edited(cells, text or "") if action == "edit" else None,
+            demonstration=self._demonstration(cells, pair, last_turn, references, action),
             weight=self._weight(cells),
         )
 
@@ -164,6 +175,26 @@ class Reader:
             raise BadCell(f"{count} `{clicks}` out of only {exposures} `{impressions}`")
         return count, exposures
 
+    def _action(self, cells: Mapping[str, Any]) -> Action | None:
+        column = self.columns.action
+        if column is None:
+            return None
+        word = self._required(cells, column)
+        action = self.config.action_names.get(word, word.lower())
+        if action not in get_args(Action):
+            known = ", ".join([*get_args(Action), *self.config.action_names])
+            raise BadCell(f"`{column}` is not an action ({known}): {shown(word)}")
+        return action
+
+    def _edited(self, cells: Mapping[str, Any], text: str) -> str | None:
+        column = self.columns.edited
+        if column is None:
+            return None
+        edited = self._answer(cells, column)
+        if edited == text:
+            raise BadCell(f"`{column}` is what stood there before")
+        return edited
+
     def _references(self, cells: Mapping[str, Any]) -> tuple[str, ...]:
         column = self.columns.reference
         if column is None:
@@ -178,10 +209,11 @@ class Reader:
         return tuple(found)
 
     def _demonstration(
-        self, cells: Mapping[str, Any], pair: tuple[str, str] | None, last_turn: str | None, references: tuple[str, ...]
-    ) -> str | None:
+        self, cells: Mapping[str, Any], pair: tuple[str, str] | None, last_turn: str | None,
+        references: tuple[str, ...], action: Action | None,
+    ) -> str | None:  # fmt: skip
         column = self.config.imitated
-        if column is None:
+        if column is None or (column == self.columns.edited and action != "edit"):
             return None
         if column == self.columns.reference:
             return references[0]

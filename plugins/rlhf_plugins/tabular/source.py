@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 from rlhf_core.errors import DataError
 from rlhf_core.plugins import TEXT, DataSource
 from rlhf_core.records import Answer, Feedback, Modality, Prompt, Question, Sample
+from rlhf_plugins.reactions.answers import Rules, tally_comparisons, tally_reactions
+from rlhf_plugins.reactions.tally import IMPRESSION, Shown, Tallies
 from rlhf_plugins.tabular.cells import BadCell
-from rlhf_plugins.tabular.clicks import click_answers
 from rlhf_plugins.tabular.mapping import MappingConfig
 from rlhf_plugins.tabular.meaning import Meaning, Reader
 from rlhf_plugins.tabular.pairs import pair_answer
@@ -77,16 +78,19 @@ class RowSource(DataSource):
                 yield Answer(question=question, feedback=feedback)
 
     def feedback(self) -> Iterator[Answer]:
-        """Ratings and comparisons in the order of the rows, then those that follow from clicks."""
+        """Ratings, comparisons and edits in the order of the rows, then what clicks and other reactions say."""
         config = self.mapping()
         if not config.yields:
             return
-        if config.columns.score is not None or config.columns.chosen is not None:
+        columns = config.columns
+        if columns.score is not None or columns.chosen is not None or columns.edited is not None:
             answers = _Numbered()
             for row in self._meanings():
                 yield from self._judgements(row, config, answers)
-        if config.columns.clicks is not None:
-            yield from click_answers(self._meanings(), config, self._fields())
+        if config.counts_reactions:
+            answers_in = tally_comparisons if config.clicks_as == "comparisons" else tally_reactions
+            rules = Rules(config.min_exposures, config.max_pairs_per_group)
+            yield from answers_in(self._tallies(), rules, self._fields())
 
     def _judgements(self, row: Meaning, config: MappingConfig, answers: _Numbered) -> Iterator[Answer]:
         if row.score is not None:
@@ -95,10 +99,29 @@ class RowSource(DataSource):
             fields = answers.fields(question, row.annotator, self._fields())
             yield Answer(question=question, feedback=question.rate(0, row.score, **scale, **fields))
         if row.pair is not None:
-            chosen, rejected = (Sample(prompt_id=row.prompt.id, text=text) for text in row.pair)
-            answer = pair_answer(row.prompt, chosen, rejected, 1.0, self._fields())
-            fields = answers.fields(answer.question, row.annotator, self._fields())
-            yield pair_answer(row.prompt, chosen, rejected, 1.0, fields)
+            yield self._preferred(row, *row.pair, answers)
+        if row.edited is not None:
+            yield self._preferred(row, row.edited, row.text or "", answers)
+
+    def _preferred(self, row: Meaning, better: str, worse: str, answers: _Numbered) -> Answer:
+        chosen, rejected = (Sample(prompt_id=row.prompt.id, text=text) for text in (better, worse))
+        answer = pair_answer(row.prompt, chosen, rejected, 1.0, self._fields())
+        fields = answers.fields(answer.question, row.annotator, self._fields())
+        return pair_answer(row.prompt, chosen, rejected, 1.0, fields)
+
+    def _tallies(self) -> Tallies:
+        """The counts of all rows; those of one group need not follow each other."""
+        tallies = Tallies()
+        for row in self._meanings():
+            shown = Shown(row.prompt.group or row.prompt.content, row.text or "")
+            if row.action is None:
+                tallies.add(row.prompt, shown, IMPRESSION, row.position, row.impressions)
+                tallies.add(row.prompt, shown, "click", row.position, row.clicks)
+            elif row.action != "edit":
+                tallies.note(row.prompt, shown, row.action, row.impression, row.position)
+        if strays := tallies.settle():
+            self.run.note(f"{self.place()}: {strays} reactions to impressions that the log does not hold left out")
+        return tallies
 
     def _fields(self) -> dict[str, Any]:
         config = self.mapping()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from rlhf_core import CONTROL, Evaluator, RewardModel
+from rlhf_core.errors import PipelineError
 from rlhf_core.pipeline.file import load_pipeline
 from rlhf_core.pipeline.wiring import check, usable_as
 from rlhf_core.plugins.registry import PluginInfo, Registry
@@ -66,9 +67,27 @@ def test_feedback_that_the_reward_model_cannot_use(problems):
         "reward: `bt` learns from comparisons, but the only annotator, `clicks` (p.yaml:13), yields reactions."
     )
     assert problem.remedy == (
+        "Convert them with `ask.convert: {use: clicked}`. "
         "Installed annotators that yield comparisons: pairs, ranks, rates. "
         "Installed reward models that learn from reactions: ctr."
     )
+
+
+@pytest.mark.parametrize("convert", ["{use: clicked}", "[{use: clicked}]"])
+def test_feedback_that_is_converted(problems, convert):
+    assert problems((PANEL, "use: clicks\n  convert: " + convert)) == []
+
+
+def test_a_converter_without_anything_to_convert(problems):
+    (problem,) = problems((PANEL, f"{PANEL}\n  convert: {{use: clicked}}"))
+    assert problem.where == "p.yaml:15"
+    assert problem.what == "ask.convert.0: `clicked` converts reactions, and nobody gives any."
+    assert problem.remedy == "There are comparisons."
+
+
+def test_a_converter_nobody_knows(problems):
+    with pytest.raises(PipelineError, match="clickd"):
+        problems((PANEL, "use: clicks\n  convert: {use: clickd}"))
 
 
 def test_several_givers_are_all_named(problems):

@@ -1,0 +1,1 @@
+"""Feedback of one kind in the words of another."""
