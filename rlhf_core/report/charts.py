@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
+from rlhf_core.metrics import wilson
 from rlhf_core.report.data import CalibrationBin
 
 WIDTH, HEIGHT = 360, 232
@@ -126,14 +127,6 @@ def reliability(title: str, bins: Sequence[CalibrationBin], note: str = "") -> M
     body += _series(Series("", [p._replace(low=max(p.low or 0, y.low)) for p in points], 2), x, y)
     told = "; ".join(f"said {percent(one.confidence)}, right {percent(one.accuracy)} of {one.n}" for one in filled)
     return _figure(title, [], _svg(title, told, body), note)
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `n` trials (Wilson 1927)."""
-    z = 1.959964
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return middle - half, middle + half
 
 
 def nice_ticks(low: float, high: float, about: int = 6, whole: bool = False) -> list[float]:

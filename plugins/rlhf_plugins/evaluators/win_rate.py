@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from rlhf_core.errors import RlhfError
-from rlhf_core.metrics import Metric, bootstrap
+from rlhf_core.metrics import Metric, bootstrap, mean_share
 from rlhf_core.plugins import EvaluateJob, Evaluation, Evaluator, PluginConfig
 from rlhf_core.records import Prompt, Sample
 from rlhf_plugins.evaluators._judging import Judged, judge_samples
@@ -72,7 +72,7 @@ class WinRate(Evaluator):
                 theirs = judged[other]
                 means = zip(_means(ours), _means(theirs), strict=True)
                 metrics[f"win_rate_vs_{other}"] = _share(win_rates(ours, theirs), self.run.seed)
-                metrics[f"preferred_vs_{other}"] = wilson([_beats(a, b) for a, b in means])
+                metrics[f"preferred_vs_{other}"] = mean_share([_beats(a, b) for a, b in means])
         return metrics
 
     def _proxy(self, job: EvaluateJob, judged: Mapping[str, Judged]) -> dict[str, Metric]:
@@ -121,15 +121,6 @@ def agreement(proxy: Sequence[float], gold: Sequence[float]) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
-def wilson(wins: Sequence[float]) -> Metric:
-    """Mean of n wins in {0, 0.5, 1} with the 95 % score interval of a proportion (Wilson 1927)."""
-    n, z = len(wins), 1.959963984540054
-    share = sum(wins) / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Metric(value=share, low=max(middle - reach, 0.0), high=min(middle + reach, 1.0), n=n)
-
-
 def side_by_side(
     prompts: Sequence[Prompt],
     samples: Mapping[str, Sequence[Sequence[Sample]]],
@@ -156,7 +147,7 @@ def side_by_side(
 
 def _share(values: Sequence[float], seed: int) -> Metric:
     """Mean of shares with an interval. The bootstrap of all-equal 0s or 1s would claim certainty; Wilson doesn't."""
-    return wilson(values) if set(values) in ({0.0}, {1.0}) else bootstrap(values, seed=seed)
+    return mean_share(values) if set(values) in ({0.0}, {1.0}) else bootstrap(values, seed=seed)
 
 
 def _means(judged: Judged) -> list[float]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -115,7 +115,10 @@ class PrincipleList(BaseModel):
         return {principle.name: principle.weight * scores[principle.name] * gate for principle in self.principles}
 
 
-def own_file(source: str | PrincipleList) -> tuple[Path, ...]:
+L = TypeVar("L", bound=BaseModel)
+
+
+def own_file(source: str | BaseModel) -> tuple[Path, ...]:
     """The file of a list that is neither packaged nor written out in place; nothing otherwise."""
     is_path = isinstance(source, str) and (source.endswith((".yaml", ".yml")) or "/" in source)
     return (Path(str(source)),) if is_path else ()
@@ -126,7 +129,12 @@ def load(source: str | PrincipleList) -> PrincipleList:
 
     Raises PipelineError where there is no such list, or where it is not one.
     """
-    if isinstance(source, PrincipleList):
+    return read_list(source, PrincipleList, "name, text, weight and checks")
+
+
+def read_list(source: str | L, kind: type[L], fields: str) -> L:
+    """`load`, for a list of any `kind` whose principles have `fields`."""
+    if not isinstance(source, str):
         return source
     path = next(iter(own_file(source)), PACKAGED / f"{source}.yaml")
     if not path.is_file():
@@ -137,7 +145,7 @@ def load(source: str | PrincipleList) -> PrincipleList:
         )
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return PrincipleList.model_validate(content)
+        return kind.model_validate(content)
     except yaml.YAMLError as error:
         raise PipelineError(f"not a YAML file: {error}", where=str(path)) from error
     except ValidationError as error:
@@ -146,5 +154,5 @@ def load(source: str | PrincipleList) -> PrincipleList:
         raise PipelineError(
             f"{place}: {first['msg']}" if place else first["msg"],
             where=str(path),
-            remedy="A list of principles has a name, a version, and principles with name, text, weight and checks.",
+            remedy=f"A list of principles has a name, a version, and principles with {fields}.",
         ) from error

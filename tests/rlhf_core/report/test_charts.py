@@ -6,9 +6,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 from markupsafe import Markup
-from scipy.stats import binomtest
 
-from rlhf_core.report.charts import HEIGHT, WIDTH, Point, Series, chart, nice_ticks, reliability, short, thinned, wilson
+from rlhf_core.report.charts import HEIGHT, WIDTH, Point, Series, chart, nice_ticks, reliability, short, thinned
 from rlhf_core.report.data import CalibrationBin
 
 
@@ -103,9 +102,3 @@ def test_an_honest_model_lies_on_the_diagonal() -> None:
         assert y == pytest.approx(y1 + (x - x1) / (x2 - x1) * (y2 - y1), abs=0.3)
     assert len(list(drawn(figure).iter("rect"))) == 5
     assert "nothing was measured" in reliability("t", [CalibrationBin(0, 1, 0.5, 0.5, 0)])
-
-
-@pytest.mark.parametrize(("hits", "n"), [(0, 5), (5, 5), (7, 10), (150, 200)])
-def test_the_interval_of_a_share_is_wilsons(hits: int, n: int) -> None:
-    expected = binomtest(hits, n).proportion_ci(method="wilson")
-    assert wilson(hits / n, n) == pytest.approx((expected.low, expected.high), abs=1e-6)

@@ -1,10 +1,10 @@
 import pytest
-from scipy.stats import binomtest, kendalltau
+from scipy.stats import kendalltau
 
 from rlhf_core.errors import RlhfError
 from rlhf_core.plugins import EvaluateJob, RewardModel, Scores
 from rlhf_core.records import Prompt, Sample, Trajectory
-from rlhf_plugins.evaluators.win_rate import WinRate, agreement, side_by_side, wilson, win_rates
+from rlhf_plugins.evaluators.win_rate import WinRate, agreement, side_by_side, win_rates
 
 
 class Number(RewardModel):
@@ -73,13 +73,6 @@ def test_agreement_is_kendalls_tau():
     assert agreement(proxy, gold) == pytest.approx((kendalltau(proxy, gold).statistic + 1) / 2)
     assert agreement([1, 2], [3, 3]) is None
     assert agreement([1, 1], [3, 4]) == 0.5
-
-
-@pytest.mark.parametrize(("wins", "n"), [(0, 8), (5, 8), (8, 8), (97, 100)])
-def test_wilson_equals_scipy(wins, n):
-    expected = binomtest(wins, n).proportion_ci(0.95, method="wilson")
-    found = wilson([1.0] * wins + [0.0] * (n - wins))
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_a_clean_sweep_is_not_certainty():
