@@ -92,7 +92,8 @@ def story(url, monkeypatch, token=TOKEN):
     assert data["A"] == letters["A"].text.replace("\0", "\ufffd")
     said = give(
         client, pairs[PAIRS[0].id], result("better", "choices", {"choices": ["A is slightly better"]}),
-        result("edited", "textarea", {"text": ["Two & <b>", "lines"]}), result("comment", "textarea", {"text": ["why"]}),
+        result("edited", "textarea", {"text": ["Two & <b>", "lines"]}),
+        result("comment", "textarea", {"text": ["why"]}),
         lead_time=4.5,
     )  # fmt: skip
     give(client, pairs[PAIRS[1].id], was_cancelled=True)
