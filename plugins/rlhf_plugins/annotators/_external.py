@@ -134,11 +134,12 @@ def _pair(
 def _ranking(
     form: Form, question: Question, letters: Mapping[str, Sample], fields: Mapping[str, Any], common: dict[str, Any]
 ) -> list[Feedback]:
-    order = [str(letter) for letter in fields[RANKING]]
-    if sorted(order) != sorted(letters):
-        raise ValueError(f"it ranks {', '.join(order)} where there are {', '.join(letters)}")
-    ids = tuple(letters[letter].id for letter in order)
-    return [Ranking(question_id=question.id, samples=ids, ranks=tuple(range(1, len(ids) + 1)), **common)]
+    said = fields[RANKING]  # letters in order, best first, or letter -> rank, where equal ranks are ties
+    pairs = list(said.items() if isinstance(said, Mapping) else zip(said, range(1, len(said) + 1), strict=True))
+    if sorted(str(letter) for letter, _ in pairs) != sorted(letters):
+        raise ValueError(f"it ranks {', '.join(str(letter) for letter, _ in pairs)}, not {', '.join(letters)}")
+    ids = tuple(letters[letter].id for letter, _ in pairs)
+    return [Ranking(question_id=question.id, samples=ids, ranks=tuple(rank for _, rank in pairs), **common)]
 
 
 def _rating(
