@@ -35,6 +35,10 @@ class DataError(RlhfError):
     """A data file or a row of it cannot be used."""
 
 
+class ServerError(RlhfError):
+    """A server that feedback comes from cannot be reached, refuses, or answers something else than was asked."""
+
+
 class StoreError(RlhfError):
     """The feedback store refuses an operation."""
 

@@ -67,6 +67,8 @@ class Run:
         """Where long work leaves checkpoints and finds them after a kill."""
         self.store_url = ""
         """The run's feedback store, for annotators who wait for people; empty where there is none."""
+        self.mlflow_uri = ""
+        """The run's MLflow store, for annotators who are asked there; empty where there is none."""
         self.pipeline = ""
         """Name of the pipeline."""
         self.round = 0

@@ -164,6 +164,7 @@ class PrefectEngine:
         seed = stage.seed(self.pipeline)
         checkpoints = FlushedCheckpoints(self.workspace.checkpoints / key, record)
         run = StageRun(seed, checkpoints, self.display, record)
+        run.mlflow_uri = self.workspace.mlflow_store
         run.store_url, run.pipeline, run.round = self.workspace.store_url, self.pipeline.pipeline, stage.round
         try:
             with full_disk_explained(self.workspace.folder), self.artifacts.draft(key) as draft:

@@ -25,7 +25,7 @@ def serve_user_interfaces(workspace: Workspace, port: int) -> None:
     }
     python = [sys.executable, "-m"]
     local = ["--host", "127.0.0.1", "--port"]
-    store = workspace.mlflow_uri or f"sqlite:///{workspace.folder / 'mlflow.db'}"
+    store = workspace.mlflow_store
     commands = {"Prefect": [*python, "prefect", "server", "start", *local, str(port + 1)]}
     if not store.startswith("http"):
         mlflow = [*python, "mlflow", "server", "--workers", "1", *local, str(port), "--backend-store-uri", store]

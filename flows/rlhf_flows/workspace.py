@@ -67,6 +67,11 @@ class Workspace:
         return os.environ.get("RLHF_MLFLOW_URI")
 
     @property
+    def mlflow_store(self) -> str:
+        """The MLflow store: the server, or the workspace's own database."""
+        return self.mlflow_uri or f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    @property
     def artifacts(self) -> Path:
         """Content-addressed results of stages."""
         return self.folder / "artifacts"

@@ -38,9 +38,10 @@ class Subject:
         return "text" if "text" in self.plugin.modality else "control"
 
     def make(self, seed: int = 7) -> Any:
-        """A fresh instance. Its run has a feedback store of its own, for annotators who wait for people."""
+        """A fresh instance. Its run has stores of its own, for annotators who wait for people."""
         run = Run(seed)
         run.store_url = f"sqlite:///{self._folder.name}/feedback.db"
+        run.mlflow_uri = f"sqlite:///{self._folder.name}/mlflow.db"
         return self.plugin(self.plugin.Config.model_validate(self.options), run=run)
 
     def policy(self, trains: type[Policy]) -> Policy:

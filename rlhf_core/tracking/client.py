@@ -42,6 +42,11 @@ class Client:
         self._client = client
         self._uri = uri
 
+    @property
+    def store(self) -> Any:
+        """The store below, a database or a server, for what `MlflowClient` has no method for: review queues."""
+        return self._client._tracking_client.store
+
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
 

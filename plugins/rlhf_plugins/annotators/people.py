@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -16,16 +16,16 @@ from rlhf_core import (
     Comparison,
     Demonstration,
     Feedback,
-    PluginConfig,
     Question,
     Ranking,
     Rating,
 )
 from rlhf_core.errors import DataError
-from rlhf_core.feedback.forms import Criterion, Form
+from rlhf_core.feedback.forms import Form
 from rlhf_core.feedback.queue import QuestionQueue
 from rlhf_core.feedback.store import FeedbackStore
 from rlhf_core.plugins import DeferredAnnotator
+from rlhf_plugins.annotators._asking import AskingConfig, form_of
 
 
 class People(DeferredAnnotator):
@@ -38,21 +38,9 @@ class People(DeferredAnnotator):
 
     yields = frozenset({Comparison, Ranking, Rating, Demonstration})
 
-    class Config(PluginConfig):
+    class Config(AskingConfig):
         """What the annotators see, and how long the campaign waits for them."""
 
-        form: Literal["preference", "rating", "writing"] = "preference"
-        """What is asked: which sample is better, how good each one is, or the annotator's own answer."""
-        title: str = ""
-        """Heading of the page."""
-        guidelines: str = ""
-        """What stands beside the task: plain text."""
-        criteria: dict[str, str] = {"overall": ""}
-        """What samples are rated by, and what each criterion means."""
-        low: int = 1
-        """Low end of the rating scale."""
-        high: int = 5
-        """High end of the rating scale."""
         gold: Path | None = None
         """Questions whose right answer is known, as JSON Lines of answers, such as the lead's page exports."""
         gold_every: int = Field(20, ge=2)
@@ -72,17 +60,8 @@ class People(DeferredAnnotator):
     @property
     def form(self) -> Form:
         """What the annotators see."""
-        config = self.config
-        return Form(
-            kind=config.form,
-            title=config.title,
-            guidelines=config.guidelines,
-            criteria=tuple(Criterion(name=name, description=said) for name, said in config.criteria.items()),
-            low=config.low,
-            high=config.high,
-            gold_every=config.gold_every if config.gold is not None else 0,
-            repeat_every=config.repeat_every,
-        )
+        gold_every = self.config.gold_every if self.config.gold is not None else 0
+        return form_of(self.config, gold_every=gold_every, repeat_every=self.config.repeat_every)
 
     def post(self, questions: Sequence[Question]) -> None:
         """Put the questions into the queue."""

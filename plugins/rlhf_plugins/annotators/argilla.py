@@ -1,0 +1,207 @@
+"""Annotator `argilla`: people who answer in an Argilla server, version 2."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rlhf_core import Question
+from rlhf_core.feedback.forms import View
+from rlhf_plugins.annotators._external import (
+    ANSWER,
+    BETTER,
+    CHOICES,
+    COMMENT,
+    EDITED,
+    RANKING,
+    ExternalAnnotator,
+    Said,
+    by_letter,
+    rating_field,
+    shown_prompt,
+    shown_text,
+)
+from rlhf_plugins.annotators._http import Server, ServerConfig, token_of
+
+RECORDS_AT_ONCE = 500
+PLAIN: dict[str, Any] = {"type": "text", "use_markdown": False}
+
+
+class Argilla(ExternalAnnotator):
+    """Posts each question as a record of a dataset, and takes the responses from there.
+
+    Questions that look different (pairs, rankings of four, …) have a dataset each, which is made where it is missing.
+    Model texts are text fields without Markdown. A discarded record is a skip; a draft is no answer yet. Annotators are
+    named by their user name, as far as the key may see it.
+    """
+
+    where = "People answer in Argilla"
+
+    class Config(ServerConfig):
+        """Which server, workspace and dataset."""
+
+        workspace: str = ""
+        """Name of the workspace; the first one that the key may see where empty."""
+        dataset: str = ""
+        """Name of the datasets; that of the pipeline where empty."""
+        token_variable: str = "ARGILLA_API_KEY"
+        """Environment variable that holds the API key."""
+
+    def post(self, questions: Sequence[Question]) -> None:
+        """Put the questions into their datasets; those that are there stay as they are."""
+        groups: dict[tuple[View, int], list[Question]] = {}
+        for question in questions:
+            groups.setdefault(self._look(question), []).append(question)
+        with self._server() as server:
+            for (view, size), group in groups.items():
+                dataset = self._dataset(server, view, size, max(question.wanted for question in group))
+                records = [
+                    {"external_id": question.id, "fields": self._fields(question), "metadata": {}} for question in group
+                ]
+                for start in range(0, len(records), RECORDS_AT_ONCE):
+                    content = {"items": records[start : start + RECORDS_AT_ONCE]}
+                    server.put(f"/api/v1/datasets/{dataset}/records/bulk", content)
+
+    def said(self, questions: Mapping[str, Question]) -> Iterator[Said]:
+        """The responses to the datasets' records."""
+        looks = dict.fromkeys(self._look(question) for question in questions.values())
+        with self._server() as server:
+            people = {user["id"]: user["username"] for user in _items(server, "/api/v1/users")}
+            workspace = self._workspace(server)
+            for view, size in looks:
+                dataset = self._found(server, workspace, self._name(view, size))
+                for record in () if dataset is None else _records(server, dataset["id"]):
+                    for response in record.get("responses") or ():
+                        if response.get("status") != "draft":
+                            yield _said(str(record.get("external_id")), response, people)
+
+    def _look(self, question: Question) -> tuple[View, int]:
+        view = self.form.view(question)
+        return view, 0 if view == "writing" else len(question.samples)
+
+    def _name(self, view: View, size: int) -> str:
+        name = f"{self.config.dataset or self.run.pipeline or 'rlhf'} {view} {size or ''}"
+        return re.sub(r"[^a-z0-9_-]+", "-", name.strip().lower())
+
+    def _workspace(self, server: Server) -> dict[str, Any]:
+        found = _items(server, "/api/v1/me/workspaces")
+        for workspace in found:
+            if self.config.workspace in ("", workspace.get("name")):
+                return workspace
+        raise server.unexpected("/api/v1/me/workspaces", f"no workspace {self.config.workspace!r} among {found}")
+
+    def _found(self, server: Server, workspace: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+        datasets = _items(server, "/api/v1/me/datasets")
+        ours = (each for each in datasets if each.get("workspace_id") == workspace["id"])
+        return next((each for each in ours if each.get("name") == name), None)
+
+    def _dataset(self, server: Server, view: View, size: int, wanted: int) -> str:
+        """Id of the dataset, ready to be answered; one that a killed run left half made is completed."""
+        workspace, name = self._workspace(server), self._name(view, size)
+        dataset = self._found(server, workspace, name)
+        if dataset is None:
+            dataset = server.post(
+                "/api/v1/datasets",
+                {
+                    "name": name,
+                    "guidelines": self.config.guidelines or None,
+                    "workspace_id": workspace["id"],
+                    "distribution": {"strategy": "overlap", "min_submitted": wanted},
+                },
+            )
+        place = f"/api/v1/datasets/{dataset['id']}"
+        if dataset.get("status") != "ready":
+            for part, wished in (("fields", self._shown(view, size)), ("questions", self._asked(view, size))):
+                there = {each.get("name") for each in _items(server, f"{place}/{part}")}
+                for each in wished:
+                    if each["name"] not in there:
+                        server.post(f"{place}/{part}", each)
+            server.put(f"{place}/publish", None)
+        return str(dataset["id"])
+
+    def _shown(self, view: View, size: int) -> Iterator[dict[str, Any]]:
+        for name in ("prompt", *(_letters(size) if view != "writing" else ())):
+            yield {"name": name.lower(), "title": name, "required": False, "settings": PLAIN}
+
+    def _asked(self, view: View, size: int) -> Iterator[dict[str, Any]]:
+        form = self.form
+        if view == "pair":
+            options = [{"value": choice, "text": choice, "description": None} for choice in CHOICES]
+            settings = {"type": "label_selection", "options": options, "visible_options": len(options)}
+            yield _question(BETTER, "Which answer is better?", settings)
+        if view == "ranking":
+            options = [{"value": letter, "text": letter, "description": None} for letter in _letters(size)]
+            yield _question(RANKING, "Rank the answers", {"type": "ranking", "options": options})
+        if view == "rating":
+            options = [{"value": step} for step in range(form.low, form.high + 1)]
+            for letter in _letters(size):
+                for number, criterion in enumerate(form.criteria):
+                    title = f"{letter}: {criterion.name}"
+                    settings = {"type": "rating", "options": options}
+                    yield _question(rating_field(letter, number), title, settings, description=criterion.description)
+        if view == "writing":
+            yield _question(ANSWER, "Your answer", PLAIN)
+        else:
+            yield _question(EDITED, "A better answer, if you have one", PLAIN, required=False)
+        yield _question(COMMENT, "Comment", PLAIN, required=False)
+
+    def _fields(self, question: Question) -> dict[str, str]:
+        shown = {letter.lower(): shown_text(sample.text) for letter, sample in by_letter(question).items()}
+        if self.form.view(question) == "writing":
+            shown = {}
+        return {"prompt": shown_prompt(question), **shown}
+
+    def _server(self) -> Server:
+        variable = self.config.token_variable
+        remedy = f"Is {variable} the API key of a user of this server?"
+        return Server("Argilla", self.config, {"X-Argilla-Api-Key": token_of(variable, "Argilla")}, remedy)
+
+
+def _question(
+    name: str, title: str, settings: dict[str, Any], *, required: bool = True, description: str = ""
+) -> dict[str, Any]:
+    # Names are lower case there; answers are found again by them.
+    name = name.lower()
+    said = description or None
+    return {"name": name, "title": title, "description": said, "required": required, "settings": settings}
+
+
+def _letters(size: int) -> list[str]:
+    return [chr(ord("A") + place) for place in range(size)]
+
+
+def _items(server: Server, path: str) -> list[dict[str, Any]]:
+    found = server.get(path)
+    if not isinstance(found, dict) or not isinstance(found.get("items"), list):
+        raise server.unexpected(path, found)
+    return found["items"]
+
+
+def _records(server: Server, dataset: str) -> Iterator[dict[str, Any]]:
+    """All records of a dataset, with their responses."""
+    path, offset = f"/api/v1/datasets/{dataset}/records", 0
+    while True:
+        found = server.get(path, offset=offset, limit=RECORDS_AT_ONCE, include="responses")
+        if not isinstance(found, dict) or not isinstance(found.get("items"), list):
+            raise server.unexpected(path, found)
+        yield from found["items"]
+        offset += len(found["items"])
+        if len(found["items"]) < RECORDS_AT_ONCE:
+            return
+
+
+def _said(question_id: str, response: Mapping[str, Any], people: Mapping[str, str]) -> Said:
+    user = str(response.get("user_id"))
+    fields: dict[str, Any] = {}
+    for name, given in (response.get("values") or {}).items():
+        value = given.get("value") if isinstance(given, dict) else None
+        if name == RANKING and isinstance(value, list):
+            value = {each.get("value"): each.get("rank") for each in value if isinstance(each, dict)}
+        fields[re.sub(r"^rating_[a-z]", lambda found: found[0][:-1] + found[0][-1].upper(), name)] = value
+    when = response.get("updated_at") or response.get("inserted_at")
+    at = datetime.fromisoformat(when) if isinstance(when, str) else None
+    if at is not None and at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return Said(question_id, people.get(user, f"argilla {user}"), fields, response.get("status") == "discarded", at)

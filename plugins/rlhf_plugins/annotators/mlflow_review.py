@@ -1,0 +1,115 @@
+"""Annotator `mlflow_review`: people who answer in MLflow's review queues."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import permutations
+from typing import Any
+
+from rlhf_core import Question
+from rlhf_core.errors import DataError
+from rlhf_core.feedback.forms import Form, View
+from rlhf_core.tracking.reviews import Field, Item, ReviewQueue
+from rlhf_plugins.annotators._asking import AskingConfig
+from rlhf_plugins.annotators._external import (
+    ANSWER,
+    BETTER,
+    CHOICES,
+    COMMENT,
+    EDITED,
+    RANKING,
+    ExternalAnnotator,
+    Said,
+    by_letter,
+    rating_field,
+    shown_prompt,
+    shown_text,
+)
+
+CHOOSABLE = 4
+"""Up to so many samples, their orders are a choice; more are ranked by writing down the letters."""
+
+
+class MlflowReview(ExternalAnnotator):
+    """Logs each question as a trace of the pipeline's experiment and puts it into a review queue.
+
+    Reviewers answer in the user interface of MLflow 3.14 or newer (`rlhf ui`). What they said counts when the item is
+    marked as complete; a declined item is a skip. A queue has one state an item, so that with an `overlap` of several
+    the item is best completed by the last of them.
+    """
+
+    where = "People answer in MLflow's review queues (`rlhf ui`)"
+
+    class Config(AskingConfig):
+        """Who reviews."""
+
+        queue: str = ""
+        """Name of the queues; that of the pipeline where empty."""
+        reviewers: tuple[str, ...] = ()
+        """MLflow's names of the people assigned to the queues."""
+
+    def post(self, questions: Sequence[Question]) -> None:
+        """Put the questions into the queue of their kind."""
+        for look, group in self._by_look(questions).items():
+            items = [
+                Item(
+                    question.id,
+                    {"task": self.config.title, "guidelines": self.config.guidelines, "prompt": shown_prompt(question)},
+                    {letter: shown_text(sample.text) for letter, sample in by_letter(question).items()},
+                )
+                for question in group
+            ]
+            self._queue(*look).add(items)
+
+    def said(self, questions: Mapping[str, Question]) -> Iterator[Said]:
+        """The assessments of the queues' traces."""
+        for look in self._by_look(questions.values()):
+            names = {asked.name: name for name, asked in fields_of(self.form, *look).items()}
+            for found in self._queue(*look).reviewed():
+                values = {names[name]: value for name, value in found.values.items() if name in names}
+                if comment := "\n".join(found.comments.values()):
+                    values[COMMENT] = comment
+                if isinstance(values.get(RANKING), str):
+                    values[RANKING] = re.findall("[A-Z]", values[RANKING].upper())
+                yield Said(found.key, found.reviewer, values, found.declined, found.at)
+
+    def _by_look(self, questions: Any) -> dict[tuple[View, int], list[Question]]:
+        """Questions by what their page looks like."""
+        groups: dict[tuple[View, int], list[Question]] = {}
+        for question in questions:
+            view = self.form.view(question)
+            groups.setdefault((view, 0 if view == "writing" else len(question.samples)), []).append(question)
+        return groups
+
+    def _queue(self, view: View, size: int) -> ReviewQueue:
+        if not self.run.mlflow_uri:
+            raise DataError("`mlflow_review` asks in an MLflow store, and this run has none.")
+        name = f"{self.config.queue or self.run.pipeline or 'rlhf'} {view}" + (f" of {size}" if size else "")
+        fields = list(fields_of(self.form, view, size).values())
+        return ReviewQueue(self.run.mlflow_uri, self.run.pipeline or "rlhf", name, fields, self.config.reviewers)
+
+
+def fields_of(form: Form, view: View, size: int) -> dict[str, Field]:
+    """Our field -> what reviewers are asked."""
+    letters = [chr(ord("A") + place) for place in range(size)]
+    edited = Field("A better answer, if you have one")
+    if view == "pair":
+        return {BETTER: Field("Which answer is better?", options=tuple(CHOICES), comment=True), EDITED: edited}
+    if view == "ranking":
+        orders = tuple(" > ".join(order) for order in permutations(letters)) if size <= CHOOSABLE else ()
+        example = " > ".join(letters)
+        return {RANKING: Field(f"Rank {size} answers", f"Best first: {example}", orders, comment=True), EDITED: edited}
+    if view == "rating":
+        return {
+            rating_field(letter, number): Field(
+                f"{letter}: {criterion.name} ({form.low} to {form.high})",
+                criterion.description,
+                (),
+                form.low,
+                form.high,
+            )
+            for letter in letters
+            for number, criterion in enumerate(form.criteria)
+        } | {EDITED: edited}
+    return {ANSWER: Field("Your answer", comment=True)}
