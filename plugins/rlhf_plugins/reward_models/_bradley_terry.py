@@ -21,6 +21,17 @@ def preference_loss(margins: torch.Tensor, stated: torch.Tensor, weight: torch.T
     return (weight * losses).mean()
 
 
+def lapsing_loss(margins: torch.Tensor, stated: torch.Tensor, weight: torch.Tensor, lapse: float) -> torch.Tensor:
+    """`preference_loss` of raters who answer a share `lapse` of the questions without looking, one way or the other.
+
+    P(first is better) = (1 - lapse) sigma(r1 - r2) + lapse / 2 (Christiano et al. 2017, section 2.2.3): however far
+    apart two rewards are, the answer may contradict them, so an answer that must be wrong no longer pulls at them.
+    """
+    agreeing = (1 - lapse) * torch.sigmoid(margins) + lapse / 2
+    contrary = (1 - lapse) * torch.sigmoid(-margins) + lapse / 2
+    return -(weight * (stated * agreeing.log() + (1 - stated) * contrary.log())).mean()
+
+
 def fit_temperature(margins: Floats, stated: Floats, weight: Floats) -> float:
     """The T > 0 for which sigma(margins / T) has the least log loss (temperature scaling; Guo et al. 2017).
 

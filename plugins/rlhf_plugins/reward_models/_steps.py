@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from rlhf_core.errors import RlhfError
 from rlhf_core.records import Sample
 from rlhf_plugins.control.environments import Spaces
 from rlhf_plugins.control.network import perceptron
+from rlhf_plugins.reward_models._bradley_terry import lapsing_loss
 from rlhf_plugins.reward_models._objectives import Pairs
 
 
@@ -84,6 +86,19 @@ class Row(NamedTuple):
     """Number of the other one; None where a segment is rated by itself and the other is worth nothing."""
     length: int
     """Steps of both."""
+
+
+@dataclass(frozen=True)
+class HastyPairs(Pairs):
+    """Pairs whose raters now and then answer without looking."""
+
+    lapse: float = 0.0
+    """Share of such answers."""
+
+    def loss(self, values: torch.Tensor, batch: NDArray[np.int64]) -> torch.Tensor:
+        """Bradley-Terry with lapses; see `lapsing_loss`."""
+        stated, weight = (torch.tensor(each[batch]).to(values) for each in (self.stated, self.relative))
+        return lapsing_loss(values[0::2] - values[1::2], stated, weight, self.lapse)
 
 
 class RatedSegments(Pairs):

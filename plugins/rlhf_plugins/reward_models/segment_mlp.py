@@ -47,6 +47,9 @@ class SegmentMlp(RewardModel):
         """`bradley_terry`: the likelihood of comparisons, and of those that rankings and ratings hold. `mse`: squared
         error between the sum of a segment and its rating, scaled to [0, 1], so that the lowest rating means
         worth nothing; learns from ratings alone."""
+        lapse: float = Field(0.1, ge=0, lt=1)
+        """Share of the answers that raters give without looking, so that half of these are wrong (Christiano et al.
+        2017 suppose 0.1). Comparisons only."""
         epochs: int = Field(15, ge=1)
         """Passes over the feedback, at most."""
         batch: int = Field(64, ge=1)
@@ -97,7 +100,8 @@ class SegmentMlp(RewardModel):
             margins, stated, weight = self._margins(valid, held_out)
             if regress:
                 return float((weight * (margins - stated) ** 2).sum() / weight.sum())
-            return log_loss(sigmoid(margins), stated, weight)
+            lapse = self.config.lapse
+            return log_loss((1 - lapse) * sigmoid(margins) + lapse / 2, stated, weight)
 
         options = self.config.model_dump(include={"epochs", "lr", "weight_decay", "patience"})
         state = Fitting(
@@ -200,8 +204,7 @@ class SegmentMlp(RewardModel):
         """Every member's rows; of an ensemble each member counts a lesson as often as it is drawn for it."""
         import numpy as np
 
-        from rlhf_plugins.reward_models._objectives import Pairs
-        from rlhf_plugins.reward_models._steps import RatedSegments, Row
+        from rlhf_plugins.reward_models._steps import HastyPairs, RatedSegments, Row
 
         members, count = self.config.members, len(lessons.stated)
         rng = np.random.default_rng([self.run.seed, members])
@@ -215,8 +218,9 @@ class SegmentMlp(RewardModel):
                 drawn_for.append((i, times[i]))
         stated = np.array([lessons.stated[i] for i, _ in drawn_for])
         weight = np.array([lessons.weight[i] * times for i, times in drawn_for])
-        kind = RatedSegments if self.config.loss == "mse" else Pairs
-        return kind(rows, stated, weight)
+        if self.config.loss == "mse":
+            return RatedSegments(rows, stated, weight)
+        return HastyPairs(rows, stated, weight, self.config.lapse)
 
     def _margins(self, valuer: SegmentValuer, lessons: Lessons) -> tuple[Any, Any, Any]:
         """The ensemble's mean of first minus second, what was stated, and the weights; each [N]."""

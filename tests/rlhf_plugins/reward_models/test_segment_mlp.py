@@ -12,6 +12,7 @@ from rlhf_core.plugins import FitJob
 from rlhf_core.records import Answer, Question
 from rlhf_core.run import Checkpoints
 from rlhf_plugins.control.environments import Spaces
+from rlhf_plugins.reward_models._bradley_terry import lapsing_loss, preference_loss
 from rlhf_plugins.reward_models._steps import Clips, Row, SegmentValuer, StepRewards
 from rlhf_plugins.reward_models.segment_mlp import SegmentMlp
 
@@ -83,6 +84,33 @@ def test_answers_that_are_all_wrong_teach_the_contrary():
     model.fit(job(flip=1.0))
     prompts, samples, true = fresh()
     assert np.corrcoef(model.score(prompts, samples).mean, true)[0, 1] < -0.9
+
+
+def test_lapses_by_hand():
+    margins = torch.tensor([0.0, 2.0], requires_grad=True)
+    loss = lapsing_loss(margins, torch.tensor([1.0, 0.25]), torch.tensor([1.0, 1.0]), lapse=0.2)
+    # P = 0.8 sigma(m) + 0.1: 0.5, and 0.8 * 0.880797 + 0.1 = 0.804638.
+    second = -(0.25 * np.log(0.804638) + 0.75 * np.log(0.195362))
+    assert loss.item() == pytest.approx((-np.log(0.5) + second) / 2, rel=1e-5)
+    torch.autograd.gradcheck(
+        lambda m: lapsing_loss(m, torch.tensor([1.0, 0.25]).double(), torch.ones(2).double(), 0.2),
+        torch.tensor([0.3, -1.5], dtype=torch.float64, requires_grad=True),
+    )
+
+
+def test_without_lapses_it_is_bradley_terry_and_with_them_a_wrong_answer_hardly_pulls():
+    stated, weight = torch.tensor([0.0, 1.0, 0.5]), torch.tensor([1.0, 2.0, 0.5])
+    margins = torch.tensor([0.4, -1.0, 3.0])
+    assert lapsing_loss(margins, stated, weight, 0.0).item() == pytest.approx(
+        preference_loss(margins, stated, weight).item(), rel=1e-5
+    )
+    pulls = []
+    for lapse in (0.0, 0.1):
+        margin = torch.tensor([8.0], requires_grad=True)  # far better, and yet the answer says worse
+        lapsing_loss(margin, torch.zeros(1), torch.ones(1), lapse).backward()
+        pulls.append(margin.grad.item())
+    assert pulls[0] > 0.99
+    assert 0 < pulls[1] < 0.01
 
 
 def test_ratings_are_met_in_squares():
