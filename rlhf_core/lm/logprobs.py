@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from rlhf_core.lm.attention import MOST_SCORES, can_share, packed_output, scores_kept
+from rlhf_core.lm.packing import Packed, pack
 from rlhf_core.lm.prefix import distinct_rows
 
 
@@ -71,17 +73,64 @@ def sequence_logprobs(
 
     `ids` and `mask` are [B, L]; columns before `answer_start` hold the left-padded prompts, the T = L - `answer_start`
     columns after it the answers, padded on the right. Returns two float32 [B, T]; entries outside `mask` mean nothing.
-    Gradients flow to both. Logits exist only for the T answer positions: [B, T, V]. A prompt that stands in many rows
-    is computed once.
+    Gradients flow to both. Logits exist only for the answers' tokens. A prompt that stands in many rows is computed
+    once and, where the architecture allows it (see `lm.attention`), padding not at all.
     """
+    found = sequence_logprobs_and_states(model, ids, mask, answer_start, temperature, states=False)
+    return found[0], found[1]
+
+
+def sequence_logprobs_and_states(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, answer_start: int, temperature: float = 1.0, *, states: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """What `sequence_logprobs` gives, and with `states` the last layer's hidden states [B, T, H] before each token."""
     length = ids.shape[1]
     if not 1 <= answer_start < length:
         raise ValueError(f"the answer must start inside the sequence, after a prompt: {answer_start} of {length}")
-    logits = answer_logits_by_prefix(model, ids, mask, answer_start)
+    if can_share(model):
+        packed = pack(ids, mask, answer_start)
+        if packed is not None and scores_kept(model, packed) <= MOST_SCORES:
+            return _by_packing(model, packed, ids, mask, answer_start, temperature, states=states)
+    logits = None if states else answer_logits_by_prefix(model, ids, mask, answer_start)
+    before = None
     if logits is None:
         predicting = torch.arange(answer_start - 1, length - 1, device=ids.device)
-        logits = forward(model, ids, mask, logits_to_keep=predicting).logits
-    return token_logprobs_and_entropy(logits, ids[:, answer_start:], temperature)
+        output = forward(model, ids, mask, logits_to_keep=predicting, output_hidden_states=states)
+        logits = output.logits
+        before = output.hidden_states[-1][:, predicting] if states else None
+    return *token_logprobs_and_entropy(logits, ids[:, answer_start:], temperature), before
+
+
+def _by_packing(
+    model: Any,
+    packed: Packed,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    start: int,
+    temperature: float,
+    *,
+    states: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Every real token is computed once, and none that is not; 0 where there is none."""
+    output = packed_output(model, packed, output_hidden_states=states)
+    answered = mask[:, start:].bool()
+    going_on, groups = answered[:, 1:], len(packed.lasts)
+
+    def unpacked(firsts: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+        """[G or B, ...] before the first tokens and [n, ...] before the others as [B, T, ...]."""
+        firsts = firsts if len(firsts) == len(ids) else firsts[packed.group]
+        later = rest.new_zeros(*going_on.shape, *rest.shape[1:])
+        later = later.masked_scatter(going_on.reshape(*going_on.shape, *[1] * (rest.dim() - 1)), rest)
+        return torch.cat([firsts.unsqueeze(1), later], dim=1)
+
+    ends, others = output.logits[0].split([groups, output.logits.shape[1] - groups])
+    first = token_logprobs_and_entropy(ends[packed.group], ids[:, start], temperature)
+    rest = token_logprobs_and_entropy(others, ids[:, start + 1 :][going_on], temperature)
+    logprobs, entropy = (unpacked(*pair) for pair in zip(first, rest, strict=True))
+    if not states:
+        return logprobs, entropy, None
+    hidden = output.hidden_states[-1][0]
+    return logprobs, entropy, unpacked(hidden[packed.lasts][packed.group], hidden[int(packed.lasts[-1]) + 1 :])
 
 
 def answer_logits_by_prefix(model: Any, ids: torch.Tensor, mask: torch.Tensor, answer_start: int) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -71,10 +71,11 @@ class LanguageModel:
         """
         import torch
 
-        compute = compute_dtype(dtype)
-        model, tokenizer = _load(
-            name_or_folder, compute if lora else torch.float32, trust_remote_code=trust_remote_code, revision=revision
-        )
+        def kept_in(width: int) -> torch.dtype:
+            return compute_dtype(dtype, width) if lora else torch.float32
+
+        model, tokenizer = _load(name_or_folder, kept_in, trust_remote_code=trust_remote_code, revision=revision)
+        compute = compute_dtype(dtype, model.config.get_text_config().hidden_size)
         base = {
             "name": str(Path(name_or_folder).resolve()) if Path(name_or_folder).is_dir() else str(name_or_folder),
             "revision": getattr(model.config, "_commit_hash", None),
@@ -121,11 +122,9 @@ class LanguageModel:
 
         Sampling, scoring and training of one model must all happen inside, or their log-probs disagree.
         """
-        import torch
+        from rlhf_core.lm.precision import computing_in
 
-        if self.compute_dtype == next(self.model.parameters()).dtype:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, self.compute_dtype)
+        return computing_in(self.model, self.compute_dtype)
 
     def encode(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:
         """Left-padded token ids and attention mask, both [B, P] int64, on the model's device.
@@ -223,7 +222,7 @@ class LanguageModel:
             source, revision = base["name"], base["revision"]
         model, tokenizer = _load(
             source,
-            compute if adapted else torch.float32,
+            lambda _: compute if adapted else torch.float32,
             trust_remote_code=trust_remote_code,
             revision=revision,
             tokenizer_from=folder,
@@ -242,14 +241,17 @@ class LanguageModel:
 
 def _load(
     name_or_folder: str | Path,
-    dtype: torch.dtype,
+    dtype: Callable[[int], torch.dtype],
     *,
     trust_remote_code: bool,
     revision: str | None,
     tokenizer_from: Path | None = None,
 ) -> tuple[Any, Any]:
-    """Model and tokenizer; errors in the words of someone who can do something about them."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """Model, with weights of the type that `dtype` gives for its width, and tokenizer.
+
+    Errors are in the words of someone who can do something about them.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     quiet()
     where = str(name_or_folder)
@@ -257,7 +259,8 @@ def _load(
     try:
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_from or where, **options)
         # Without safetensors a checkpoint is a pickle, which runs whatever its author put in.
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, use_safetensors=True, **options)
+        width = AutoConfig.from_pretrained(where, **options).get_text_config().hidden_size
+        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype(width), use_safetensors=True, **options)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
         if "trust_remote_code" in str(error):
@@ -313,8 +316,16 @@ def best_device() -> torch.device:
     )
 
 
-def choose_dtype() -> tuple[torch.dtype, str]:
-    """The number format to compute in on this machine, and why, in words."""
+WIDE = 256
+"""Width of the hidden states from which products in bf16 are worth what is cast for them, on CPUs without AMX."""
+
+
+def choose_dtype(width: int | None = None) -> tuple[torch.dtype, str]:
+    """The number format to compute in on this machine, and why, in words.
+
+    `width` is that of the model's hidden states (None: a wide one). The choice follows from the hardware and the model
+    alone, never from a timing, so that a resumed run computes as before.
+    """
     import torch
 
     if torch.cuda.is_available():
@@ -322,16 +333,21 @@ def choose_dtype() -> tuple[torch.dtype, str]:
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, f"bf16: {name} computes in it"
         return torch.float32, f"fp32: {name} has no bf16"
-    if torch.cpu.get_capabilities().get("amx_bf16"):
+    can = torch.cpu.get_capabilities()
+    if can.get("amx_bf16"):
         return torch.bfloat16, "bf16: the CPU has AMX"
-    return torch.float32, "fp32: the CPU has no AMX, so bf16 would be slower"
+    if not can.get("avx512_bf16"):
+        return torch.float32, "fp32: the CPU has neither AMX nor AVX512_BF16, so bf16 would be slower"
+    if width is not None and width < WIDE:
+        return torch.float32, f"fp32: on AVX512_BF16 a model {width} wide, less than {WIDE}, gains nothing from bf16"
+    return torch.bfloat16, f"bf16: the CPU has AVX512_BF16 (fp32 for models less than {WIDE} wide)"
 
 
-def compute_dtype(name: Dtype) -> torch.dtype:
-    """The number format called `name`; `auto` is what `choose_dtype` chooses."""
+def compute_dtype(name: Dtype, width: int | None = None) -> torch.dtype:
+    """The number format called `name`; `auto` is what `choose_dtype` chooses for a model of that width."""
     import torch
 
-    dtype: torch.dtype = choose_dtype()[0] if name == "auto" else getattr(torch, name)
+    dtype: torch.dtype = choose_dtype(width)[0] if name == "auto" else getattr(torch, name)
     return dtype
 
 

@@ -8,9 +8,7 @@ from typing import Any
 
 import torch
 
-from rlhf_core.lm.cache import growing_cache
-from rlhf_core.lm.logprobs import forward
-from rlhf_core.lm.prefix import distinct_rows
+from rlhf_core.lm.decoding import decoding
 
 
 @dataclass
@@ -74,11 +72,10 @@ def rollout(
     mask = torch.zeros(rows, max_new_tokens, dtype=torch.bool, device=device)
     finished = torch.zeros(rows, dtype=torch.bool, device=device)
 
-    with torch.inference_mode():
-        logits, cache = _prefill(model, prompt_ids, prompt_mask, max_new_tokens)
+    with torch.inference_mode(), decoding(model, prompt_ids, prompt_mask, max_new_tokens) as decoder:
+        logits = decoder.begin()
         alive = torch.arange(rows, device=device)
-        seen = torch.cat([prompt_mask, prompt_mask.new_ones(rows, max_new_tokens)], dim=1)
-        width, step = prompt_ids.shape[1], 0
+        step = 0
         while True:
             forbidden = eos_id if step < min_new_tokens else None
             token, logprob = sample_tokens(
@@ -94,21 +91,10 @@ def rollout(
                 break
             if bool(ended.any()):
                 left = (~ended).nonzero().squeeze(1)
-                alive, token, seen, uniforms = alive[left], token[left], seen[left], uniforms[left]
-                cache.reorder_cache(left)
-            output = forward(model, token.unsqueeze(1), seen[:, : width + step], past_key_values=cache, use_cache=True)
-            logits = output.logits[:, -1]
+                alive, token, uniforms = alive[left], token[left], uniforms[left]
+                decoder.keep(left)
+            logits = decoder.step(token)
     return Rollouts(prompt_ids, prompt_mask, tokens[:, :step], logprobs[:, :step], mask[:, :step], finished)
-
-
-def _prefill(model: Any, ids: torch.Tensor, mask: torch.Tensor, room: int) -> tuple[torch.Tensor, Any]:
-    """Logits [B, V] after each prompt and the cache of its keys and values; equal prompts are computed once."""
-    firsts, index = distinct_rows(ids, mask)
-    cache = growing_cache(model, ids.shape[1] + room)
-    logits = forward(model, ids[firsts], mask[firsts], past_key_values=cache, use_cache=True, logits_to_keep=1).logits
-    if len(firsts) < len(ids):
-        cache.reorder_cache(index)
-    return logits[index, -1], cache
 
 
 def uniform_table(seeds: Sequence[int], steps: int) -> torch.Tensor:

@@ -74,7 +74,7 @@ def make_starter(
         tokenizer,
         max_prompt_tokens=max_prompt_tokens,
         max_new_tokens=max_new_tokens,
-        compute_dtype=compute_dtype(dtype),
+        compute_dtype=compute_dtype(dtype, shape.width),
     )
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 from tiny_lm import make_tiny
 
+from rlhf_core.lm.attention import can_share
 from rlhf_core.lm.logprobs import answer_logits_by_prefix, forward, sequence_logprobs, token_logprobs
 from rlhf_core.lm.prefix import distinct_rows
 from rlhf_core.records import Prompt
@@ -46,12 +47,25 @@ def test_sharing_changes_neither_log_probabilities_nor_gradients(lm, answer):
         torch.testing.assert_close(gradients[1][1][name], gradient, rtol=1e-3, atol=1e-5, msg=name)
 
 
-def test_each_prompt_is_computed_once(lm):
+def test_each_prompt_is_computed_once_and_padding_never(lm):
     ids, mask, start, _ = batch(lm)
+    assert can_share(lm.model)
     sizes = []
     lm.model.get_input_embeddings().register_forward_hook(lambda _, inputs, __: sizes.append(tuple(inputs[0].shape)))
     sequence_logprobs(lm.model, ids, mask, start)
+    prompts = mask[:: len(mask) // 2, :start].sum()
+    assert sizes == [(1, prompts + mask[:, start + 1 :].sum())]
+
+
+def test_each_prompt_is_computed_once_where_attention_is_the_models_own(lm, monkeypatch):
+    ids, mask, start, own = batch(lm)
+    packed = sequence_logprobs(lm.model, ids, mask, start)[0]
+    monkeypatch.setattr("rlhf_core.lm.logprobs.can_share", lambda model: False)
+    sizes = []
+    lm.model.get_input_embeddings().register_forward_hook(lambda _, inputs, __: sizes.append(tuple(inputs[0].shape)))
+    shared = sequence_logprobs(lm.model, ids, mask, start)[0]
     assert sizes == [(2, start), (6, ids.shape[1] - start - 1)]
+    torch.testing.assert_close(shared[own], packed[own], rtol=1e-4, atol=1e-5)
 
 
 def test_few_repetitions_are_computed_plainly(lm):

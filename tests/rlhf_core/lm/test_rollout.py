@@ -83,8 +83,8 @@ def test_rows_end_at_eos_and_leave_the_batch(lm):
         assert bool(ended.finished[i]) == (eos in row)
         assert ended.logprobs[i, length:].abs().sum() == 0
     assert min(lengths) < max(lengths), "the rows must end at different steps for this test to say anything"
-    # One call fills the cache, then one a step with the rows that go on.
-    assert sizes == [4] + [sum(length > step for length in lengths) for step in range(1, max(lengths))]
+    # One call reads all prompts in one row, then one a step with the rows that go on.
+    assert sizes == [1] + [sum(length > step for length in lengths) for step in range(1, max(lengths))]
     torch.testing.assert_close(ended.logprobs[ended.mask], free.logprobs[:, : ended.mask.shape[1]][ended.mask])
 
 
@@ -100,8 +100,9 @@ def test_equal_prompts_fill_the_cache_once(lm):
         lambda _, inputs, output: sizes.append(tuple(inputs[0].shape))
     )
     repeated = roll(lm, [PROMPTS[1]] * 3 + [PROMPTS[0]] * 2, [1, 2, 3, 4, 5], max_new_tokens=3)
-    assert sizes[0][0] == 2
-    assert sizes[1:] == [(5, 1), (5, 1)]
+    lengths = [len(row) for row in lm.format.prompt_tokens(PROMPTS[:2])]
+    assert sizes[-3] == (1, sum(lengths))
+    assert sizes[-2:] == [(5, 1), (5, 1)]
     torch.testing.assert_close(repeated.logprobs, recomputed(lm, repeated).detach(), atol=1e-5, rtol=1e-5)
 
 

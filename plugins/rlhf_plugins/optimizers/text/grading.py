@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rlhf_core.errors import TrainingError
-from rlhf_core.lm.logprobs import forward, sequence_logprobs, token_logprobs
+from rlhf_core.lm.logprobs import sequence_logprobs_and_states
 from rlhf_core.plugins import RewardModel
 from rlhf_core.records import Prompt, Sample
 from rlhf_core.rl.masks import row_sums
@@ -112,15 +112,12 @@ def opinion(
         part = experience.rows(index)
         width = part.mask.shape[1]
         with lm.autocast():
-            if not hidden:
-                picked, _ = sequence_logprobs(lm.model, part.ids, part.attention, part.start, temperature)
-            else:
-                before = torch.arange(part.start - 1, part.start - 1 + width, device=part.ids.device)
-                output = forward(lm.model, part.ids, part.attention, logits_to_keep=before, output_hidden_states=True)
-                picked = token_logprobs(output.logits, part.ids[:, part.start :], temperature)
-                last = output.hidden_states[-1][:, before].float()
-                if states is None:
-                    states = torch.zeros(*logprobs.shape, last.shape[-1], device=last.device)
-                states[index, :width] = last
+            picked, _, before = sequence_logprobs_and_states(
+                lm.model, part.ids, part.attention, part.start, temperature, states=hidden
+            )
+        if before is not None:
+            if states is None:
+                states = torch.zeros(*logprobs.shape, before.shape[-1], device=before.device)
+            states[index, :width] = before.float()
         logprobs[index, :width] = torch.where(part.mask, picked, 0.0)
     return logprobs, states

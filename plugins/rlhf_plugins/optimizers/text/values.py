@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rlhf_core.lm.heads import ScalarHead
+from rlhf_core.lm.precision import computing_in
 from rlhf_plugins.optimizers.text.experience import Experience
 from rlhf_plugins.trainee import read_weights, trainable, write_weights
 
@@ -64,11 +65,11 @@ class Network(ValueModel):
         super().__init__()
         # float32 even where adapters let the base be kept in less: small updates must not be swallowed.
         self.scalar = ScalarHead.from_language_model(lm).float().eval()
-        self.autocast = lm.autocast
+        self.compute_dtype = lm.compute_dtype
 
     def values(self, part: Experience, hidden: Tensor | None) -> Tensor:
         """Values [b, T]."""
-        with self.autocast():
+        with computing_in(self.scalar, self.compute_dtype):
             return self.scalar(part.ids, part.attention)[:, part.start - 1 : -1]
 
 
