@@ -12,20 +12,20 @@ from pydantic import Field
 
 from rlhf_core import Question
 from rlhf_core.feedback.forms import View
-from rlhf_plugins.annotators._external import (
+from rlhf_core.feedback.lettered import (
     ANSWER,
     BETTER,
     CHOICES,
     COMMENT,
     EDITED,
     RANKING,
-    ExternalAnnotator,
     Said,
     by_letter,
     rating_field,
     shown_prompt,
     shown_text,
 )
+from rlhf_plugins.annotators._external import ExternalAnnotator
 from rlhf_plugins.annotators._http import Server, ServerConfig, token_of
 
 PAGE = 500
@@ -53,11 +53,8 @@ class LabelStudio(ExternalAnnotator):
 
     def post(self, questions: Sequence[Question]) -> None:
         """Put those that are not there yet into their projects."""
-        groups: dict[tuple[View, int], list[Question]] = {}
-        for question in questions:
-            groups.setdefault(self._look(question), []).append(question)
         with self._server() as server:
-            for (view, size), group in groups.items():
+            for (view, size), group in self.by_look(questions).items():
                 wanted = max(question.wanted for question in group)
                 project = self._project(server, view, size, wanted)
                 known = {_question_of(task) for task in _tasks(server, project)}
@@ -67,18 +64,13 @@ class LabelStudio(ExternalAnnotator):
 
     def said(self, questions: Mapping[str, Question]) -> Iterator[Said]:
         """The annotations of the projects' tasks."""
-        looks = dict.fromkeys(self._look(question) for question in questions.values())
         with self._server() as server:
             people = _people(server)
-            for view, size in looks:
+            for view, size in self.by_look(questions.values()):
                 project = self._found(server, self._title(view, size))
                 for task in [] if project is None else _tasks(server, project):
                     for annotation in task.get("annotations") or ():
                         yield _said(_question_of(task), annotation, people, self.form.low)
-
-    def _look(self, question: Question) -> tuple[View, int]:
-        view = self.form.view(question)
-        return view, 0 if view == "writing" else len(question.samples)
 
     def _title(self, view: View, size: int) -> str:
         name = self.config.project or self.run.pipeline[:36] or "rlhf"

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from exchanges import Exchanges, serving
 from rlhf_core import Comparison, Demonstration, Message, Prompt, Question, Ranking, Rating, Run, Sample, Skip
 from rlhf_core.errors import ServerError
-from rlhf_plugins.annotators._external import by_letter
+from rlhf_core.feedback.lettered import by_letter
 from rlhf_plugins.annotators.label_studio import LabelStudio
 
 RECORDED = Path(__file__).parent / "recorded" / "label_studio.json"
