@@ -105,7 +105,7 @@ def fields_of(feedback: Iterable[Feedback], letters: Letters, criteria: list[str
     for each in feedback:
         if each.comment:
             fields[COMMENT] = each.comment
-        if isinstance(each, Comparison):
+        if isinstance(each, Comparison) and len(letters) == 2:
             fields[BETTER] = _choice(each, first_is_a=letter_of[each.first] == "A")
         elif isinstance(each, Ranking):
             ranks = zip(each.samples, each.ranks, strict=True)
@@ -119,12 +119,9 @@ def fields_of(feedback: Iterable[Feedback], letters: Letters, criteria: list[str
 
 def _choice(said: Comparison, *, first_is_a: bool) -> str:
     wanted = said.choice if first_is_a or said.choice == "tie" else {"first": "second", "second": "first"}[said.choice]
-    sure = said.choice == "tie" or said.strength > 0.75
-    return next(
-        words
-        for words, (choice, strength, both_bad) in CHOICES.items()
-        if choice == wanted and (strength == 1) == sure and both_bad == said.both_bad
-    )
+    tied = said.choice == "tie"
+    meaning = (wanted, 1.0 if tied or said.strength > 0.75 else 0.5, said.both_bad and tied)
+    return next(words for words, known in CHOICES.items() if known == meaning)
 
 
 def _pair(

@@ -24,6 +24,7 @@ from rlhf_core.feedback.lettered import (
 )
 from rlhf_plugins.annotators._external import ExternalAnnotator
 from rlhf_plugins.annotators._http import Server, ServerConfig, token_of
+from rlhf_plugins.labelling.argilla import field_in
 
 RECORDS_AT_ONCE = 500
 PLAIN: dict[str, Any] = {"type": "text", "use_markdown": False}
@@ -188,10 +189,8 @@ def _said(question_id: str, response: Mapping[str, Any], people: Mapping[str, st
     user = str(response.get("user_id"))
     fields: dict[str, Any] = {}
     for name, given in (response.get("values") or {}).items():
-        value = given.get("value") if isinstance(given, dict) else None
-        if name == RANKING and isinstance(value, list):
-            value = {each.get("value"): each.get("rank") for each in value if isinstance(each, dict)}
-        fields[re.sub(r"^rating_[a-z]", lambda found: found[0][:-1] + found[0][-1].upper(), name)] = value
+        field, value = field_in(name, given.get("value") if isinstance(given, dict) else None)
+        fields[field] = value
     when = response.get("updated_at") or response.get("inserted_at")
     at = datetime.fromisoformat(when) if isinstance(when, str) else None
     if at is not None and at.tzinfo is None:

@@ -27,6 +27,7 @@ from rlhf_core.feedback.lettered import (
 )
 from rlhf_plugins.annotators._external import ExternalAnnotator
 from rlhf_plugins.annotators._http import Server, ServerConfig, token_of
+from rlhf_plugins.labelling.label_studio import fields_in
 
 PAGE = 500
 """Tasks a request."""
@@ -187,30 +188,12 @@ def _question_of(task: Mapping[str, Any]) -> str:
 def _said(question_id: str, annotation: Mapping[str, Any], people: Mapping[int, str], low: int) -> Said:
     by = annotation.get("completed_by")
     number = by.get("id") if isinstance(by, dict) else by
-    fields: dict[str, Any] = {}
-    for result in annotation.get("result") or ():
-        if isinstance(result, dict) and isinstance(result.get("value"), dict):
-            fields[str(result.get("from_name"))] = _value(str(result.get("type")), result["value"], low)
     when, seconds = annotation.get("updated_at"), annotation.get("lead_time")
     return Said(
         question_id,
         people.get(number, f"label_studio {number}") if isinstance(number, int) else "label_studio",
-        fields,
+        fields_in(annotation.get("result") or (), low),
         bool(annotation.get("was_cancelled")),
         datetime.fromisoformat(when) if isinstance(when, str) else None,
         float(seconds) if isinstance(seconds, (int, float)) and seconds >= 0 else None,
     )
-
-
-def _value(kind: str, value: Mapping[str, Any], low: int) -> Any:
-    """The one thing that a result says; stars, which begin at 1, as scores, which begin at `low`."""
-    found = value.get({"textarea": "text"}.get(kind, kind))
-    if kind == "choices" and isinstance(found, list) and len(found) == 1:
-        return found[0]
-    if kind == "textarea" and isinstance(found, list):
-        return "\n".join(map(str, found))
-    if kind == "ranker" and isinstance(found, dict) and len(found) == 1:
-        return next(iter(found.values()))
-    if kind == "rating" and isinstance(found, (int, float)):
-        return low + found - 1
-    return found
