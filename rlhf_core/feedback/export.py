@@ -83,7 +83,8 @@ def argilla_records(answers: Iterable[Answer]) -> Iterator[str]:
     """A JSON array of Argilla records with responses, one a question, as Argilla's `records.to_json` writes them.
 
     The fields are those that the annotator `argilla` asks for. Argilla names annotators by UUIDs: theirs are made from
-    their names, which stand in the record's metadata. Control tasks are left out.
+    their names, which stand in the record's metadata. A chat is one text. Control tasks
+    are left out.
     """
     yield from _array(_argilla_record(question, given) for question, given in _by_question(answers))
 
