@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from rlhf_core.errors import DataError
-from rlhf_core.feedback.export import jsonl, trl_preferences, write_parquet
+from rlhf_core.feedback.export import EXPORTS, write_parquet
 from rlhf_core.feedback.panel import Panel, panel
 from rlhf_core.feedback.people import Person
 from rlhf_core.feedback.store import FeedbackStore
@@ -111,17 +111,16 @@ def add_lead(app: FastAPI, site: Site, store: FeedbackStore) -> None:
     @app.get("/lead/export/{name}", dependencies=[Depends(access.lead)])
     def export(name: str) -> Response:
         headers = {"content-disposition": f'attachment; filename="{name}"'}
-        if name == "answers.jsonl":
-            return StreamingResponse(jsonl(figures.answers()), media_type="application/jsonl", headers=headers)
-        if name == "preferences-trl.jsonl":
-            content = trl_preferences(figures.answers())
-            return StreamingResponse(content, media_type="application/jsonl", headers=headers)
+        for file, write in EXPORTS.values():
+            if name == file:
+                kind = "application/jsonl" if name.endswith(".jsonl") else "application/json"
+                return StreamingResponse(write(figures.answers()), media_type=kind, headers=headers)
         if name == "answers.parquet":
             with tempfile.TemporaryDirectory() as folder:
                 write_parquet(figures.answers(), Path(folder) / name)
                 parquet = (Path(folder) / name).read_bytes()
             return Response(parquet, media_type="application/vnd.apache.parquet", headers=headers)
-        raise DataError("there are answers.jsonl, answers.parquet and preferences-trl.jsonl")
+        raise DataError(f"there are {', '.join(file for file, _ in EXPORTS.values())} and answers.parquet")
 
 
 def _forecast(seconds: float | None) -> str:

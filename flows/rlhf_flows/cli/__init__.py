@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": ("rlhf_flows.cli.evaluate:evaluate", "Score a file of predictions with an evaluator."),
     "promote": ("rlhf_flows.cli.promote:promote", "Make another version the champion: roll back, or forward."),
     "moderate": ("rlhf_flows.cli.moderate:moderate", "Flag harmful texts with a reward or cost model."),
+    "export": ("rlhf_flows.cli.export:export", "Write the feedback down for other programs."),
     "ui": ("rlhf_flows.cli.look:ui", "Start the MLflow and Prefect user interfaces."),
     "withdraw": ("rlhf_flows.cli.feedback:withdraw", "Leave answers out of what is learnt."),
     "revise": ("rlhf_flows.cli.feedback:revise", "Correct one answer."),

@@ -9,21 +9,22 @@ from typing import Any
 
 from rlhf_core import Question
 from rlhf_core.feedback.forms import View
-from rlhf_plugins.annotators._external import (
+from rlhf_core.feedback.lettered import (
     ANSWER,
     BETTER,
     CHOICES,
     COMMENT,
     EDITED,
     RANKING,
-    ExternalAnnotator,
     Said,
     by_letter,
     rating_field,
     shown_prompt,
     shown_text,
 )
+from rlhf_plugins.annotators._external import ExternalAnnotator
 from rlhf_plugins.annotators._http import Server, ServerConfig, token_of
+from rlhf_plugins.labelling.argilla import field_in
 
 RECORDS_AT_ONCE = 500
 PLAIN: dict[str, Any] = {"type": "text", "use_markdown": False}
@@ -51,11 +52,8 @@ class Argilla(ExternalAnnotator):
 
     def post(self, questions: Sequence[Question]) -> None:
         """Put the questions into their datasets; those that are there stay as they are."""
-        groups: dict[tuple[View, int], list[Question]] = {}
-        for question in questions:
-            groups.setdefault(self._look(question), []).append(question)
         with self._server() as server:
-            for (view, size), group in groups.items():
+            for (view, size), group in self.by_look(questions).items():
                 dataset = self._dataset(server, view, size, max(question.wanted for question in group))
                 records = [
                     {"external_id": question.id, "fields": self._fields(question), "metadata": {}} for question in group
@@ -66,20 +64,15 @@ class Argilla(ExternalAnnotator):
 
     def said(self, questions: Mapping[str, Question]) -> Iterator[Said]:
         """The responses to the datasets' records."""
-        looks = dict.fromkeys(self._look(question) for question in questions.values())
         with self._server() as server:
             people = {user["id"]: user["username"] for user in _items(server, "/api/v1/users")}
             workspace = self._workspace(server)
-            for view, size in looks:
+            for view, size in self.by_look(questions.values()):
                 dataset = self._found(server, workspace, self._name(view, size))
                 for record in () if dataset is None else _records(server, dataset["id"]):
                     for response in record.get("responses") or ():
                         if response.get("status") != "draft":
                             yield _said(str(record.get("external_id")), response, people)
-
-    def _look(self, question: Question) -> tuple[View, int]:
-        view = self.form.view(question)
-        return view, 0 if view == "writing" else len(question.samples)
 
     def _name(self, view: View, size: int) -> str:
         name = f"{self.config.dataset or self.run.pipeline or 'rlhf'} {view} {size or ''}"
@@ -196,10 +189,8 @@ def _said(question_id: str, response: Mapping[str, Any], people: Mapping[str, st
     user = str(response.get("user_id"))
     fields: dict[str, Any] = {}
     for name, given in (response.get("values") or {}).items():
-        value = given.get("value") if isinstance(given, dict) else None
-        if name == RANKING and isinstance(value, list):
-            value = {each.get("value"): each.get("rank") for each in value if isinstance(each, dict)}
-        fields[re.sub(r"^rating_[a-z]", lambda found: found[0][:-1] + found[0][-1].upper(), name)] = value
+        field, value = field_in(name, given.get("value") if isinstance(given, dict) else None)
+        fields[field] = value
     when = response.get("updated_at") or response.get("inserted_at")
     at = datetime.fromisoformat(when) if isinstance(when, str) else None
     if at is not None and at.tzinfo is None:

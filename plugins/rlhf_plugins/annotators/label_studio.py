@@ -12,21 +12,22 @@ from pydantic import Field
 
 from rlhf_core import Question
 from rlhf_core.feedback.forms import View
-from rlhf_plugins.annotators._external import (
+from rlhf_core.feedback.lettered import (
     ANSWER,
     BETTER,
     CHOICES,
     COMMENT,
     EDITED,
     RANKING,
-    ExternalAnnotator,
     Said,
     by_letter,
     rating_field,
     shown_prompt,
     shown_text,
 )
+from rlhf_plugins.annotators._external import ExternalAnnotator
 from rlhf_plugins.annotators._http import Server, ServerConfig, token_of
+from rlhf_plugins.labelling.label_studio import fields_in
 
 PAGE = 500
 """Tasks a request."""
@@ -53,11 +54,8 @@ class LabelStudio(ExternalAnnotator):
 
     def post(self, questions: Sequence[Question]) -> None:
         """Put those that are not there yet into their projects."""
-        groups: dict[tuple[View, int], list[Question]] = {}
-        for question in questions:
-            groups.setdefault(self._look(question), []).append(question)
         with self._server() as server:
-            for (view, size), group in groups.items():
+            for (view, size), group in self.by_look(questions).items():
                 wanted = max(question.wanted for question in group)
                 project = self._project(server, view, size, wanted)
                 known = {_question_of(task) for task in _tasks(server, project)}
@@ -67,18 +65,13 @@ class LabelStudio(ExternalAnnotator):
 
     def said(self, questions: Mapping[str, Question]) -> Iterator[Said]:
         """The annotations of the projects' tasks."""
-        looks = dict.fromkeys(self._look(question) for question in questions.values())
         with self._server() as server:
             people = _people(server)
-            for view, size in looks:
+            for view, size in self.by_look(questions.values()):
                 project = self._found(server, self._title(view, size))
                 for task in [] if project is None else _tasks(server, project):
                     for annotation in task.get("annotations") or ():
                         yield _said(_question_of(task), annotation, people, self.form.low)
-
-    def _look(self, question: Question) -> tuple[View, int]:
-        view = self.form.view(question)
-        return view, 0 if view == "writing" else len(question.samples)
 
     def _title(self, view: View, size: int) -> str:
         name = self.config.project or self.run.pipeline[:36] or "rlhf"
@@ -195,30 +188,12 @@ def _question_of(task: Mapping[str, Any]) -> str:
 def _said(question_id: str, annotation: Mapping[str, Any], people: Mapping[int, str], low: int) -> Said:
     by = annotation.get("completed_by")
     number = by.get("id") if isinstance(by, dict) else by
-    fields: dict[str, Any] = {}
-    for result in annotation.get("result") or ():
-        if isinstance(result, dict) and isinstance(result.get("value"), dict):
-            fields[str(result.get("from_name"))] = _value(str(result.get("type")), result["value"], low)
     when, seconds = annotation.get("updated_at"), annotation.get("lead_time")
     return Said(
         question_id,
         people.get(number, f"label_studio {number}") if isinstance(number, int) else "label_studio",
-        fields,
+        fields_in(annotation.get("result") or (), low),
         bool(annotation.get("was_cancelled")),
         datetime.fromisoformat(when) if isinstance(when, str) else None,
         float(seconds) if isinstance(seconds, (int, float)) and seconds >= 0 else None,
     )
-
-
-def _value(kind: str, value: Mapping[str, Any], low: int) -> Any:
-    """The one thing that a result says; stars, which begin at 1, as scores, which begin at `low`."""
-    found = value.get({"textarea": "text"}.get(kind, kind))
-    if kind == "choices" and isinstance(found, list) and len(found) == 1:
-        return found[0]
-    if kind == "textarea" and isinstance(found, list):
-        return "\n".join(map(str, found))
-    if kind == "ranker" and isinstance(found, dict) and len(found) == 1:
-        return next(iter(found.values()))
-    if kind == "rating" and isinstance(found, (int, float)):
-        return low + found - 1
-    return found

@@ -5,27 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
-from typing import Any
 
 from rlhf_core import Question
 from rlhf_core.errors import DataError
 from rlhf_core.feedback.forms import Form, View
-from rlhf_core.tracking.reviews import Field, Item, ReviewQueue
-from rlhf_plugins.annotators._asking import AskingConfig
-from rlhf_plugins.annotators._external import (
+from rlhf_core.feedback.lettered import (
     ANSWER,
     BETTER,
     CHOICES,
     COMMENT,
     EDITED,
     RANKING,
-    ExternalAnnotator,
     Said,
     by_letter,
     rating_field,
     shown_prompt,
     shown_text,
 )
+from rlhf_core.tracking.reviews import Field, Item, ReviewQueue
+from rlhf_plugins.annotators._asking import AskingConfig
+from rlhf_plugins.annotators._external import ExternalAnnotator
 
 CHOOSABLE = 4
 """Up to so many samples, their orders are a choice; more are ranked by writing down the letters."""
@@ -51,7 +50,7 @@ class MlflowReview(ExternalAnnotator):
 
     def post(self, questions: Sequence[Question]) -> None:
         """Put the questions into the queue of their kind."""
-        for look, group in self._by_look(questions).items():
+        for look, group in self.by_look(questions).items():
             items = [
                 Item(
                     question.id,
@@ -64,7 +63,7 @@ class MlflowReview(ExternalAnnotator):
 
     def said(self, questions: Mapping[str, Question]) -> Iterator[Said]:
         """The assessments of the queues' traces."""
-        for look in self._by_look(questions.values()):
+        for look in self.by_look(questions.values()):
             names = {asked.name: name for name, asked in fields_of(self.form, *look).items()}
             for found in self._queue(*look).reviewed():
                 values = {names[name]: value for name, value in found.values.items() if name in names}
@@ -73,14 +72,6 @@ class MlflowReview(ExternalAnnotator):
                 if isinstance(values.get(RANKING), str):
                     values[RANKING] = re.findall("[A-Z]", values[RANKING].upper())
                 yield Said(found.key, found.reviewer, values, found.declined, found.at)
-
-    def _by_look(self, questions: Any) -> dict[tuple[View, int], list[Question]]:
-        """Questions by what their page looks like."""
-        groups: dict[tuple[View, int], list[Question]] = {}
-        for question in questions:
-            view = self.form.view(question)
-            groups.setdefault((view, 0 if view == "writing" else len(question.samples)), []).append(question)
-        return groups
 
     def _queue(self, view: View, size: int) -> ReviewQueue:
         if not self.run.mlflow_uri:

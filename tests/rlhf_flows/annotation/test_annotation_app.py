@@ -337,4 +337,10 @@ def test_exports(guest, answered, store, tmp_path):
     assert all(row["chosen"] in texts and row["rejected"] in texts and row["chosen"] != row["rejected"] for row in rows)
     first = {each.prompt.text: each.samples[0].text for each in answered}
     assert all(row["chosen"] == first[row["prompt"]] for row in rows)
+    lead = guest.client.get("/lead").text
+    for name in ("preferences-hh.jsonl", "label-studio.json", "argilla.json"):
+        reply = guest.client.get(f"/lead/export/{name}")
+        assert reply.headers["content-disposition"] == f'attachment; filename="{name}"'
+        assert f'href="/lead/export/{name}"' in lead
+        assert reply.text.count("prompt") if name.endswith(".json") else reply.text.count("Human:")
     assert guest.client.get("/lead/export/secrets").status_code == 422

@@ -13,7 +13,7 @@ import pytest
 from exchanges import serving
 from rlhf_core import Comparison, Demonstration, Prompt, Question, Ranking, Rating, Run, Sample, Skip
 from rlhf_core.errors import ServerError
-from rlhf_plugins.annotators._external import by_letter
+from rlhf_core.feedback.lettered import by_letter
 from rlhf_plugins.annotators.argilla import Argilla
 
 KEY = "owner.apikey"

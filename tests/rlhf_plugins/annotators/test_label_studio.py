@@ -17,10 +17,12 @@ import pytest
 from pydantic import ValidationError
 
 from exchanges import Exchanges, serving
-from rlhf_core import Comparison, Demonstration, Message, Prompt, Question, Ranking, Rating, Run, Sample, Skip
+from rlhf_core import Answer, Comparison, Demonstration, Message, Prompt, Question, Ranking, Rating, Run, Sample, Skip
 from rlhf_core.errors import ServerError
-from rlhf_plugins.annotators._external import by_letter
-from rlhf_plugins.annotators.label_studio import LabelStudio
+from rlhf_core.feedback.export import label_studio_tasks
+from rlhf_core.feedback.lettered import by_letter
+from rlhf_plugins.annotators.label_studio import LabelStudio, label_config
+from rlhf_plugins.data_sources.label_studio import LabelStudioExport
 
 RECORDED = Path(__file__).parent / "recorded" / "label_studio.json"
 TOKEN = "5f5b7e6c0d1a4b3f8e2d9c7a6b5f4e3d2c1b0a99"
@@ -190,6 +192,32 @@ def test_against_a_real_server(label_studio, monkeypatch):
         story(url, monkeypatch, token)
     if os.environ.get("RLHF_RECORD"):
         exchanges.write(RECORDED)
+
+
+@pytest.mark.slow
+def test_exported_answers_go_into_a_real_server_and_out_again(label_studio, tmp_path):
+    address, token = label_studio
+    given = [
+        Answer(question=PAIRS[0], feedback=PAIRS[0].compare([1, 0], strength=0.5, annotator="ann", comment="why")),
+        Answer(question=PAIRS[1], feedback=PAIRS[1].compare([0, 1], annotator="ben")),
+    ]
+    client = httpx.Client(base_url=address, headers={"Authorization": f"Token {token}"}, timeout=60)
+    made = {"title": "imported", "label_config": label_config(annotator(address), "pair", 2)}
+    project = client.post("/api/projects", json=made).json()["id"]
+    tasks = json.loads("".join(label_studio_tasks(given)))
+    assert client.post(f"/api/projects/{project}/import", json=tasks).json()["annotation_count"] == 2
+    path = tmp_path / "export.json"
+    path.write_bytes(client.get(f"/api/projects/{project}/export", params={"exportType": "JSON"}).content)
+    found = {each.feedback.annotator: each for each in LabelStudioExport(path=path).feedback()}
+    assert found["ann"].feedback.strength == 0.5 and found["ann"].feedback.comment == "why"
+    for answer in given:
+        back = found[answer.feedback.annotator]
+        assert better_text(back) == better_text(answer).replace("\0", "\ufffd")
+
+
+def better_text(answer):
+    texts = {sample.id: sample.text for sample in answer.question.samples}
+    return texts[answer.feedback.first if answer.feedback.choice == "first" else answer.feedback.second]
 
 
 def test_against_what_a_real_server_said(monkeypatch):

@@ -5,9 +5,9 @@ from mlflow.entities import AssessmentSource, Feedback
 
 from rlhf_core import Comparison, Demonstration, Prompt, Question, Ranking, Rating, Run, Sample, Skip
 from rlhf_core.errors import DataError
+from rlhf_core.feedback.lettered import by_letter
 from rlhf_core.tracking import TrackingError
 from rlhf_core.tracking.tracker import Tracker
-from rlhf_plugins.annotators._external import by_letter
 from rlhf_plugins.annotators.mlflow_review import MlflowReview
 
 HOSTILE = '<img src=x onerror="alert(1)"> **bold** \0'
