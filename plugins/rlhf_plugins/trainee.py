@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rlhf_plugins.optimizers.text import world
+
 
 class NotFiniteError(ArithmeticError):
     """A loss or gradient is not finite; the weights were not touched."""
@@ -29,10 +31,11 @@ class Trainee:
             group["lr"] = self.lr * share
 
     def step(self, loss: float) -> float:
-        """Clip the gradients of `loss`, update, forget them; returns their norm before clipping.
+        """Clip all processes' gradients of `loss`, update, forget them; returns their norm before clipping.
 
         Raises NotFiniteError, with the weights as they were, where loss or gradients are not finite.
         """
+        world.add_gradients(self.weights.values())
         norm = float(torch.nn.utils.clip_grad_norm_(self.weights.values(), self.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self.optimizer.zero_grad()

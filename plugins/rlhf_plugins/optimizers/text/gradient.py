@@ -18,6 +18,7 @@ from rlhf_core.rl.importance import mismatch, truncated_weights
 from rlhf_core.rl.kl import k3
 from rlhf_core.rl.losses import Divergence, divergence_loss, policy_loss
 from rlhf_core.rl.masks import masked_sum
+from rlhf_plugins.optimizers.text import world
 from rlhf_plugins.optimizers.text.credit import Credit
 from rlhf_plugins.optimizers.text.experience import Experience, turn
 from rlhf_plugins.optimizers.text.grading import Graded, opinion
@@ -143,14 +144,13 @@ def improve_policy(
     experience = lesson.experience
     tokens = tokens_an_update(experience, config.minibatches)
     sums: dict[str, float] = dict.fromkeys(("policy_loss", "entropy", "clip_fraction", "ratio"), 0.0)
-    seen = update = 0
+    seen, update = 0.0, 0
     norms: list[float] = []
     logged: dict[str, float] = {"ratio_max": 0.0, "early_stop": 0.0}
     if imitate is not None:
         logged["ptx_loss"] = 0.0
     for chunk in minibatches(len(experience.ids), config.epochs, config.minibatches, (seed, POLICY_STREAM, step)):
-        loss = moved = distance = 0.0
-        chunk_tokens = 0
+        loss = moved = distance = chunk_tokens = 0.0
         for index in experience.pieces(config.micro_batch, chunk.to(experience.ids.device)):
             part = experience.rows(index)
             width = part.mask.shape[1]
@@ -186,6 +186,7 @@ def improve_policy(
             sums["clip_fraction"] += result.clipped.sum().item()
             sums["ratio"] += masked_sum(result.ratio, part.mask).item()
             logged["ratio_max"] = max(logged["ratio_max"], result.ratio.max().item())
+        loss, moved, distance, chunk_tokens = world.totals(loss, moved, distance, chunk_tokens)
         seen += chunk_tokens
         sums["policy_loss"] += loss * tokens
         if update == 0:
@@ -204,5 +205,8 @@ def improve_policy(
         logged["policy_moved"] = moved / chunk_tokens
     if imitate is not None:
         logged["ptx_loss"] /= update
+    logged["ratio_max"] = world.largest(logged["ratio_max"])
+    for name in ("entropy", "clip_fraction", "ratio"):
+        (sums[name],) = world.totals(sums[name])
     averages = {name: total / seen for name, total in sums.items()}
     return {**averages, **logged, "grad_norm": float(np.mean(norms)), "updates": float(update)}

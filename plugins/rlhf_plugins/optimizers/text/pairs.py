@@ -11,6 +11,7 @@ from rlhf_core.lm.logprobs import sequence_logprobs
 from rlhf_core.rl.groups import best_and_worst
 from rlhf_core.rl.importance import mismatch
 from rlhf_core.rl.preferences import bradley_terry, dpo_loss, ipo_loss, margins
+from rlhf_plugins.optimizers.text import world
 from rlhf_plugins.optimizers.text.grading import Graded
 from rlhf_plugins.optimizers.text.learner import POLICY_STREAM, Learner, minibatches
 
@@ -32,7 +33,7 @@ class PairLearner(Learner):
         best, worst, first, second = (each[told] for each in (best, worst, first, second))
         wins = bradley_terry(first, second) if config.labels == "soft" else torch.ones_like(first)
         logged = {"pairs": float(len(told)), "pair_gap": (first - second).mean().item() if len(told) else 0.0}
-        losses, accuracies, norms = [], [], []
+        losses, norms, right, seen = [], [], 0.0, 0
         parts = min(config.minibatches, len(told))
         for chunk in minibatches(len(told), config.epochs if parts else 0, max(parts, 1), self._key(step)):
             total = 0.0
@@ -47,15 +48,17 @@ class PairLearner(Learner):
                 loss = LOSSES[config.loss](margin, wins[places], beta=batch.coefficient).sum() * parts / len(told)
                 loss.backward()
                 total += loss.item()
-                accuracies.append((margin.detach() > 0).float().mean().item())
+                right += (margin.detach() > 0).sum().item()
                 # Before the first update every difference is the sampling engine's numerics against the trainer's.
                 logged.setdefault("logprob_mismatch", mismatch(logprobs.detach(), part.logprobs, part.mask).item())
+            (total,) = world.totals(total)
             norms.append(self.actor.step(total))
             losses.append(total)
+            seen += len(chunk)
         if losses:
             logged |= {
                 "policy_loss": float(np.mean(losses)),
-                "pair_accuracy": float(np.mean(accuracies)),
+                "pair_accuracy": world.totals(right)[0] / seen,
                 "grad_norm": float(np.mean(norms)),
             }
         return {"logprob_mismatch": 0.0, **logged, "updates": float(len(losses))}
@@ -64,10 +67,10 @@ class PairLearner(Learner):
         return (self.run.seed, POLICY_STREAM, step)
 
     def _pieces(self, batch: Graded, best: Tensor, worst: Tensor, places: Tensor) -> list[Tensor]:
-        """`places` (numbers of pairs) in pieces of at most half of a micro-batch, of similar length."""
-        size = self.config.micro_batch
+        """This process's share of `places` (numbers of pairs) in pieces of at most half of a micro-batch."""
+        size, places = self.config.micro_batch, world.share(places)
         if size is None:
-            return [places]
+            return [places] if len(places) else []
         lengths = batch.experience.attention.sum(dim=1)
         longest = torch.maximum(lengths[best[places]], lengths[worst[places]])
         return list(places[longest.argsort(stable=True)].split(max(size // 2, 1)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -80,6 +81,14 @@ class Settings(PluginConfig):
     watch: Watch | None = None
     """Looks at the policy with other eyes, keeps the best and stops after the turn. None: trains to the end."""
 
+    processes: int = Field(1, ge=1)
+    """Processes that train together, each on an accelerator of its own (on CPUs, on some of the cores): they share
+    out every batch, and the policy becomes what one process would have made of it, up to rounding. Each holds the
+    whole model; the reward is computed by the process that started them."""
+    accelerate: Path | None = None
+    """Configuration file written by `accelerate config`, for whatever else its launcher should know (GPU ids, several
+    machines on one file system); `processes` above 1 overrides the file's number."""
+
     @property
     def examples(self) -> int:
         """What a batch is cut into minibatches of: its answers."""
@@ -89,6 +98,13 @@ class Settings(PluginConfig):
     def _a_row_in_each_minibatch(self) -> Self:
         if self.minibatches > self.examples:
             raise ValueError(f"{self.minibatches} minibatches of a batch of {self.examples}: some would be empty")
+        return self
+
+    @model_validator(mode="after")
+    def _a_prompt_for_each_process(self) -> Self:
+        prompts = min(self.batch, self.watch.answers if self.watch is not None else self.batch)
+        if self.processes > prompts:
+            raise ValueError(f"{self.processes} processes and {prompts} prompts at a time: some would have none")
         return self
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rlhf_core.lm.heads import ScalarHead
+from rlhf_plugins.optimizers.text import world
 from rlhf_plugins.optimizers.text.experience import Experience
 from rlhf_plugins.trainee import read_weights, trainable, write_weights
 
@@ -81,7 +82,7 @@ def all_values(model: ValueModel, experience: Experience, hidden: Tensor | None,
         width = part.mask.shape[1]
         states = None if hidden is None else hidden[index, :width]
         result[index, :width] = torch.where(part.mask, model.values(part, states), 0.0)
-    return result
+    return world.merged(result)
 
 
 def keep(model: ValueModel, folder: Path) -> None:
