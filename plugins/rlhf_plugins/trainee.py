@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rlhf_core.lm.lora import is_adapted
+from rlhf_core.lm.shared import OWN
 from rlhf_plugins.optimizers.text import world
 
 
@@ -65,8 +67,10 @@ class Trainee:
 
 
 def trainable(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The parameters that training changes: of an adapted model the adapters alone."""
-    return {name: tensor for name, tensor in module.named_parameters() if tensor.requires_grad}
+    """The parameters that training changes: of an adapted model its own adapters alone."""
+    found = {name: tensor for name, tensor in module.named_parameters() if tensor.requires_grad}
+    # Others may wear adapters on the same base, and train them.
+    return {name: found[name] for name in found if f".{OWN}." in name} if is_adapted(module) else found
 
 
 def write_weights(tensors: dict[str, Tensor] | dict[str, torch.nn.Parameter], file: Path) -> None:

@@ -59,6 +59,13 @@ class RewardModel(Saved):
         """Score `samples[i]` as an answer to `prompts[i]`. The score of one does not depend on the others."""
         raise NotImplementedError
 
+    def share_base(self, policy: Policy) -> None:
+        """Called before `policy` is trained on the scores, by optimizers that hold both in one process.
+
+        A model that is adapters on the policy's frozen base may compute on that one from now on and give its own
+        free. The scores stay what they are, and the policy may be trained meanwhile. Nothing, unless overridden.
+        """
+
     def save(self, folder: Path) -> None:
         """Nothing to keep, unless overridden."""
 

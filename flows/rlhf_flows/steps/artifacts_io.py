@@ -113,6 +113,10 @@ class Blind(RewardModel):
         """The model's scores of the blind samples."""
         return self.model.score(prompts, [sample.blind() for sample in samples])
 
+    def share_base(self, policy: Policy) -> None:
+        """The model's affair."""
+        self.model.share_base(policy)
+
 
 def save_into(plugin: Policy | RewardModel, folder: Path) -> None:
     """Let a plugin write its state into a new folder."""

@@ -50,7 +50,7 @@ class Critic(Credit):
         self.model: ValueModel = (
             HeadOnReference(task.reference.lm, task.run.seed)
             if config.value_model == "head"
-            else Network(task.policy.lm)
+            else Network(task.policy.lm, adapters=config.value_model == "adapters")
         )
         self.reads_hidden = self.model.reads_hidden
         if task.job.previous is not None and not take_over(self.model, task.job.previous):

@@ -55,6 +55,8 @@ class Settings(PluginConfig):
     """Optimizer steps an epoch."""
     micro_batch: int | None = Field(None, ge=1)
     """Answers in one forward pass, where memory is short; changes nothing but rounding. None: a whole minibatch."""
+    gradient_checkpointing: bool = False
+    """Recompute activations instead of keeping them: less memory, a third more time."""
     lr: float = Field(3e-4, gt=0)
     """Learning rate of the policy, falling linearly to 0. 3e-4 suits a few million parameters; take 1e-5 for
     adapters on billions, 1e-6 for all of their weights."""
@@ -131,11 +133,12 @@ class GradientSettings(Settings):
 class CriticSettings(PluginConfig):
     """What a learnt value model asks."""
 
-    value_model: Literal["head", "network"] = "head"
+    value_model: Literal["head", "adapters", "network"] = "head"
     """`head`: a small network on the reference's hidden states, almost free. `network`: a transformer of its own
-    that starts as a copy of the policy; a better critic at twice the time and memory."""
+    that starts as a copy of the policy; a better critic at twice the time and memory. `adapters`: such a critic with
+    the memory of adapters, on the base of a policy with `lora`."""
     value_lr: float = Field(1e-3, gt=0)
-    """Learning rate of the value model, falling linearly to 0. 1e-3 suits a head; give a network the policy's."""
+    """Learning rate of the value model, falling linearly to 0. 1e-3 suits a head; give the others the policy's."""
     value_epochs: int = Field(4, ge=1)
     """Times that the value model goes through each batch."""
     value_clip: float | None = Field(0.2, gt=0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from rlhf_core.lm.adapted_head import AdaptedHead
 from rlhf_core.lm.heads import ScalarHead
 from rlhf_plugins.optimizers.text import world
 from rlhf_plugins.optimizers.text.experience import Experience
@@ -59,12 +60,15 @@ class HeadOnReference(ValueModel):
 
 
 class Network(ValueModel):
-    """A transformer of its own, which starts as a copy of the policy and is trained throughout."""
+    """A transformer of its own, which starts as a copy of the policy and is trained throughout.
 
-    def __init__(self, lm: LanguageModel) -> None:
+    With `adapters` it is that without weights of its own below its adapters: they are the policy's.
+    """
+
+    def __init__(self, lm: LanguageModel, *, adapters: bool = False) -> None:
         super().__init__()
         # float32 even where adapters let the base be kept in less: small updates must not be swallowed.
-        self.scalar = ScalarHead.from_language_model(lm).float().eval()
+        self.scalar = (AdaptedHead.on(lm) if adapters else ScalarHead.from_language_model(lm)).float().eval()
         self.autocast = lm.autocast
 
     def values(self, part: Experience, hidden: Tensor | None) -> Tensor:
