@@ -12,12 +12,12 @@ import torch
 from rlhf_core.errors import DataError
 from rlhf_core.lm.heads import HEAD_FILE, ScalarHead
 from rlhf_core.lm.lora import is_adapted
-from rlhf_core.lm.shared import OWN, Wearing, adapter_weights, add_beside
+from rlhf_core.lm.shared import ADAPTERS_FILE, OWN, Wearing, adapter_weights, add_beside, write_adapters
 
 if TYPE_CHECKING:
     from rlhf_core.lm.model import LanguageModel
 
-ADAPTERS_FILE, BASE_FILE = "adapters.safetensors", "base.json"
+BASE_FILE = "base.json"
 
 
 class AdaptedHead(ScalarHead):
@@ -68,9 +68,7 @@ class AdaptedHead(ScalarHead):
         """Write adapters, head and the name of the model below them."""
         from safetensors.torch import save_file
 
-        self.config.save_pretrained(folder)
-        weights = adapter_weights(self._whole, self._name)
-        save_file({name: value.contiguous() for name, value in weights.items()}, folder / ADAPTERS_FILE)
+        write_adapters(self._whole, self._name, folder)
         save_file({name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}, folder / HEAD_FILE)
         dtype = str(next(self.backbone.parameters()).dtype).removeprefix("torch.")
         (folder / BASE_FILE).write_text(json.dumps({"base": self.base, "dtype": dtype}, indent=2) + "\n")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rlhf_core.lm.lora import Lora
     from rlhf_core.lm.rollout import Rollouts
+    from rlhf_core.lm.vllm_server import VllmServer
     from rlhf_core.records import Prompt
 
 DESCRIPTION = "language_model.json"
@@ -51,6 +52,8 @@ class LanguageModel:
         self.compute_dtype = compute_dtype or next(model.parameters()).dtype
         self.base = base
         """Where the weights came from, `name` and `revision`; None for a starter, which was made here."""
+        self.engine: VllmServer | None = None
+        """Who samples instead of this process."""
 
     @classmethod
     def from_pretrained(
@@ -170,6 +173,8 @@ class LanguageModel:
 
         `sampling` are options of `lm.rollout.rollout`: temperature, top_k, top_p, min_new_tokens.
         """
+        if self.engine is not None:
+            return self.engine.rollout(self, prompts, seeds=seeds, stop=stop, **sampling)
         from rlhf_core.lm.rollout import rollout
 
         ids, mask = self.encode(prompts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf_core.lm.lora import is_adapted
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from rlhf_core.lm.model import LanguageModel
 
+ADAPTERS_FILE = "adapter_model.safetensors"
 OWN = "default"
 """Name of the adapters that a model was loaded with: those that are trained and saved."""
 
@@ -30,11 +32,11 @@ class Wearing:
 
     def __init__(self, shared: Any, adapters: str) -> None:
         self._shared = shared
-        self._adapters = adapters
+        self.adapters = adapters
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """A forward pass with its own adapters."""
-        with worn(self._shared, self._adapters):
+        with worn(self._shared, self.adapters):
             return self._shared(*arguments, **options)
 
     def __getattr__(self, name: str) -> Any:
@@ -63,6 +65,20 @@ def adapter_weights(model: Any, name: str) -> dict[str, torch.Tensor]:
     marked = f".{name}."
     found = {path: weight.detach() for path, weight in model.named_parameters() if marked in path}
     return {path.replace(marked, "."): weight for path, weight in found.items()}
+
+
+def worn_by(model: Any) -> str:
+    """The name of the adapters that `model` answers with."""
+    return model.adapters if isinstance(model, Wearing) else OWN
+
+
+def write_adapters(model: Any, name: str, folder: Path) -> None:
+    """Write the adapters `name` of `model` as peft's own `load_adapter` reads them."""
+    from safetensors.torch import save_file
+
+    model.peft_config[name].save_pretrained(folder)
+    weights = adapter_weights(model, name)
+    save_file({path: weight.cpu().contiguous() for path, weight in weights.items()}, folder / ADAPTERS_FILE)
 
 
 def add_beside(

@@ -216,8 +216,8 @@ class Course:
         if mismatch > MISMATCH and not self.warned:
             self.warned = True
             self.run.note(
-                f"sampling and training disagree by {mismatch:.2g} nats a token; "
-                "computing in float32 (the policy's dtype) brings them together"
+                f"sampling and training disagree by {mismatch:.2g} nats a token: a policy computed in float32 (its "
+                "`dtype`) agrees, and policy-gradient optimizers weigh it away by `correction: 2`"
             )
 
     def _save(self, learner: Learner, folder: Path) -> None:
