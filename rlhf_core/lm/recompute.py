@@ -8,7 +8,6 @@ with its cache alone, and computes again with the adapters that were worn the fi
 from __future__ import annotations
 
 import contextlib
-from functools import cache
 from typing import Any
 
 import torch
@@ -43,17 +42,14 @@ def recompute_activations(model: Any) -> None:
             f"{type(model).__name__} has no layers that can be computed again",
             remedy="Drop gradient_checkpointing; a smaller micro_batch saves memory too.",
         )
+    kinds: dict[type, type] = {}
     for layer in layers:
-        if not isinstance(layer, Recomputing):
+        kind = type(layer)
+        if not issubclass(kind, Recomputing):
             # The class, not the instance: copies of the model must compute with their own weights.
-            layer.__class__ = _recomputing(type(layer))
+            layer.__class__ = kinds.setdefault(kind, type(kind.__name__, (Recomputing, kind), {}))
 
 
 def recomputes(model: Any) -> bool:
     """Whether layers of `model` recompute."""
     return any(isinstance(part, Recomputing) for part in model.modules())
-
-
-@cache
-def _recomputing(kind: type) -> type:
-    return type(kind.__name__, (Recomputing, kind), {})

@@ -197,7 +197,8 @@ class Course:
                 where=self.name,
                 remedy="The last good checkpoint stays. Try a lower lr.",
             )
-        raw = scores_of(self.job.reward, prompts, experiences.as_samples(self.policy, prompts, batch), when=when)
+        samples = experiences.as_samples(self.policy, prompts, batch)
+        raw = scores_of(self.job.reward, prompts, samples, when=when)
         reference, states = opinion(
             self.reference.lm, batch, temperature=self.temperature, size=config.micro_batch, hidden=hidden
         )
@@ -209,6 +210,8 @@ class Course:
             hidden=states,
             coefficient=state.coefficient,
             group=config.answers,
+            prompts=prompts,
+            samples=samples,
         )
         return raw, graded
 

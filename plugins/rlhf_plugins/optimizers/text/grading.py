@@ -41,6 +41,10 @@ class Graded:
     """Reward that a nat of divergence costs in this step."""
     group: int
     """Answers to each prompt; they stand side by side."""
+    prompts: Sequence[Prompt] = ()
+    """B prompts."""
+    samples: Sequence[Sample] = ()
+    """B answers as texts, for those who ask about them."""
 
     @property
     def penalised(self) -> Tensor:
