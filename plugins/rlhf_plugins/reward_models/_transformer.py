@@ -99,6 +99,16 @@ class TransformerReward(LearntReward):
         if isinstance(self.scalar, AdaptedHead) and isinstance(policy, LanguageModelPolicy):
             self.scalar.share_base(policy.lm)
 
+    def value_start(self, policy: Policy) -> ScalarHead | None:
+        """A copy, where it gives one number and reads the policy's tokens."""
+        if self.scalar is None or self.scalar.head.out_features > 1 or not isinstance(policy, LanguageModelPolicy):
+            return None
+        if self.format.tokenizer.get_vocab() != policy.lm.tokenizer.get_vocab():
+            return None
+        start = copy.deepcopy(self.scalar)
+        start.rescale(self.offset, self.temperature)
+        return start
+
     def _more(self) -> dict[str, Any]:
         """What this kind keeps beside the weights, as JSON."""
         return {}

@@ -66,6 +66,7 @@ class Course:
         if saved is None:
             done = 0
             self._measure_reference()
+            learner.begin(self.state.scale)
         else:
             done, folder = saved
             self._load(learner, folder)

@@ -21,7 +21,7 @@ from rlhf_core.rl.masks import masked_sum
 from rlhf_plugins.optimizers.text import world
 from rlhf_plugins.optimizers.text.credit import Credit
 from rlhf_plugins.optimizers.text.experience import Experience, turn
-from rlhf_plugins.optimizers.text.grading import Graded, opinion
+from rlhf_plugins.optimizers.text.grading import Graded, RewardScale, opinion
 from rlhf_plugins.optimizers.text.imitation import Shown, imitation_gradient, texts_of
 from rlhf_plugins.optimizers.text.learner import POLICY_STREAM, Learner, minibatches, tokens_an_update
 from rlhf_plugins.trainee import Trainee
@@ -70,6 +70,10 @@ class PolicyGradient(Learner):
                 where=task.name,
                 remedy="Set ptx to 0, or add demonstrations to the pipeline's data.",
             )
+
+    def begin(self, scale: RewardScale) -> None:
+        """Tell the credit."""
+        self.credit.begin(scale)
 
     def set_rate(self, share: float) -> None:
         """Use `share` of the full learning rates."""

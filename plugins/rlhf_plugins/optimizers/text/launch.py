@@ -28,7 +28,7 @@ from rlhf_core.plugins import LanguageModelPolicy, OptimizeJob, Optimizer, Plugi
 from rlhf_core.records import Prompt, Sample
 from rlhf_plugins.optimizers.text.trainee import read_weights, trainable
 
-JOB, SOCKET, TRAINED, OUTPUT = "job.json", "socket", "trained.safetensors", "output.txt"
+JOB, SOCKET, VALUE, TRAINED, OUTPUT = "job.json", "socket", "value", "trained.safetensors", "output.txt"
 SHOWN_OUTPUT = 1500
 """Characters of the workers' last words that an error shows."""
 PATIENCE = 20.0
@@ -83,6 +83,11 @@ def _write_job(folder: Path, optimizer: Optimizer, job: OptimizeJob) -> None:
         (folder / name).mkdir()
         policy.save(folder / name)
         parts[name] |= {"version": policy.version, "round": policy.round}  # type: ignore[operator]
+    wanted = getattr(optimizer.config, "value_start", "policy") == "reward"
+    start = job.reward.value_start(job.policy) if wanted else None
+    if start is not None:
+        (folder / VALUE).mkdir()
+        start.save(folder / VALUE)
     run = optimizer.run
     described = {
         **parts,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlhf_plugins.optimizers.text import world
 from rlhf_plugins.optimizers.text.experience import Experience
-from rlhf_plugins.optimizers.text.grading import Graded
+from rlhf_plugins.optimizers.text.grading import Graded, RewardScale
 from rlhf_plugins.trainee import Trainee
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ class Learner:
         self.config: Any = task.config
         self.run, self.lm, self.temperature = task.run, task.policy.lm, task.temperature
         self.actor = Trainee(self.lm.model, lr=self.config.lr, max_grad_norm=self.config.max_grad_norm)
+
+    def begin(self, scale: RewardScale) -> None:
+        """Called before the first step, with the reward's zero and unit; not where a checkpoint is gone on from."""
 
     def set_rate(self, share: float) -> None:
         """Use `share` of the full learning rates."""

@@ -134,12 +134,22 @@ class CriticSettings(PluginConfig):
     """What a learnt value model asks."""
 
     value_model: Literal["head", "adapters", "network"] = "head"
-    """`head`: a small network on the reference's hidden states, almost free. `network`: a transformer of its own
-    that starts as a copy of the policy; a better critic at twice the time and memory. `adapters`: such a critic with
-    the memory of adapters, on the base of a policy with `lora`."""
+    """`head`: a small network on the reference's hidden states, almost free. `network`: a transformer of its own; a
+    better critic at twice the time and memory. `adapters`: such a critic with the memory of adapters, on the base of a
+    policy with `lora`."""
+    value_start: Literal["policy", "reward"] = "policy"
+    """What a `network` or `adapters` begins as: a copy of the policy that values everything at 0, so that the first
+    advantages are the rewards themselves; or the reward model (Ouyang et al. 2022), which must be of the same kind and
+    read the same tokens. A value model that the last round left goes before both."""
     value_lr: float = Field(1e-3, gt=0)
     """Learning rate of the value model, falling linearly to 0. 1e-3 suits a head; give the others the policy's."""
     value_epochs: int = Field(4, ge=1)
     """Times that the value model goes through each batch."""
     value_clip: float | None = Field(0.2, gt=0)
     """How far a value may move in one step before its gradient stops."""
+
+    @model_validator(mode="after")
+    def _a_head_starts_from_nothing(self) -> Self:
+        if self.value_start == "reward" and self.value_model == "head":
+            raise ValueError("a value_model `head` has nothing of a reward model's: use adapters or network")
+        return self

@@ -60,15 +60,17 @@ class HeadOnReference(ValueModel):
 
 
 class Network(ValueModel):
-    """A transformer of its own, which starts as a copy of the policy and is trained throughout.
+    """A transformer of its own, trained throughout: `start`, or a copy of the policy.
 
     With `adapters` it is that without weights of its own below its adapters: they are the policy's.
     """
 
-    def __init__(self, lm: LanguageModel, *, adapters: bool = False) -> None:
+    def __init__(self, lm: LanguageModel, *, adapters: bool = False, start: ScalarHead | None = None) -> None:
         super().__init__()
+        if start is None:
+            start = AdaptedHead.on(lm) if adapters else ScalarHead.from_language_model(lm)
         # float32 even where adapters let the base be kept in less: small updates must not be swallowed.
-        self.scalar = (AdaptedHead.on(lm) if adapters else ScalarHead.from_language_model(lm)).float().eval()
+        self.scalar = start.float().eval()
         self.autocast = lm.autocast
 
     def values(self, part: Experience, hidden: Tensor | None) -> Tensor:

@@ -17,11 +17,13 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
 from rlhf_core.errors import RlhfError, TrainingError
-from rlhf_core.plugins import LanguageModelPolicy, OptimizeJob, RewardModel, Scores
+from rlhf_core.lm.adapted_head import BASE_FILE, AdaptedHead
+from rlhf_core.lm.heads import ScalarHead
+from rlhf_core.plugins import LanguageModelPolicy, OptimizeJob, Policy, RewardModel, Scores
 from rlhf_core.records import Answer, Prompt, Sample
 from rlhf_core.run import Checkpoints, Run
 from rlhf_plugins.optimizers.text import world
-from rlhf_plugins.optimizers.text.launch import JOB, SOCKET, TRAINED, imported
+from rlhf_plugins.optimizers.text.launch import JOB, SOCKET, TRAINED, VALUE, imported
 from rlhf_plugins.optimizers.text.trainee import trainable, write_weights
 
 
@@ -79,6 +81,19 @@ class RewardElsewhere(RewardModel):
     """The reward of the process that started the workers: asked once, by process 0, for all of them."""
 
     line: Line | None = None
+    start: Path
+    """Folder with what a value model starts from, where there is something."""
+
+    def value_start(self, policy: Policy) -> ScalarHead | None:
+        """The reward's own, as it was saved."""
+        if not self.start.is_dir():
+            return None
+        assert isinstance(policy, LanguageModelPolicy)
+        if not (self.start / BASE_FILE).is_file():
+            return ScalarHead.load(self.start, device=policy.lm.device)
+        adapted = AdaptedHead.load(self.start, device=policy.lm.device)
+        adapted.share_base(policy.lm)
+        return adapted
 
     def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> Scores:
         """Its scores."""
@@ -136,7 +151,7 @@ def _train(spec: dict[str, Any], folder: Path, line: Line | None) -> dict[str, A
     optimizer = _plugin(spec["optimizer"], run)
     policy, reference = (_policy(spec[name], folder / name, run) for name in ("policy", "reference"))
     reward = RewardElsewhere()
-    reward.line = line
+    reward.line, reward.start = line, folder / VALUE
     with tempfile.TemporaryDirectory() as scratch:
         keep = spec["keep"] and Path(spec["keep"] if line is not None else scratch)
         job = OptimizeJob(

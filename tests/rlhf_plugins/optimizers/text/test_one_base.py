@@ -6,7 +6,7 @@ import pytest
 import torch
 from optimizer_kit import LENGTH, PROMPTS, Recorder
 
-from rlhf_core.errors import DataError
+from rlhf_core.errors import DataError, TrainingError
 from rlhf_core.feedback.dataset import FeedbackSet
 from rlhf_core.lm.model import weights_digest
 from rlhf_core.lm.starter import Starter, make_starter
@@ -14,6 +14,7 @@ from rlhf_core.plugins import FitJob, OptimizeJob
 from rlhf_core.records import Answer, Question, Sample
 from rlhf_core.run import Checkpoints
 from rlhf_plugins.optimizers.ppo import Ppo
+from rlhf_plugins.optimizers.text.grading import RewardScale
 from rlhf_plugins.optimizers.text.task import Task
 from rlhf_plugins.policies.causal_lm import CausalLm
 from rlhf_plugins.reward_models.ensemble import Ensemble
@@ -51,8 +52,8 @@ def comparisons(n, seed):
         yield Answer(question=question, feedback=question.compare([1, 0], annotator="a"))
 
 
-def fitted(policy, **options):
-    reward = Pairwise(adapters=True, epochs=2, lr=1e-2, batch=16, **options)
+def fitted(policy, adapters=True, **options):
+    reward = Pairwise(adapters=adapters, epochs=2, lr=1e-2, batch=16, **options)
     reward.fit(FitJob(FeedbackSet.of(comparisons(64, 1)), FeedbackSet.of(comparisons(32, 2)), base=policy))
     return reward
 
@@ -115,7 +116,7 @@ def test_training_on_one_base_changes_the_policy_alone(adapted):
 def test_killed_and_resumed_on_one_base(adapted, tmp_path):
     def train(run):
         policy = adapted()
-        Ppo(run=run, value_model="adapters", **QUICK).optimize(
+        Ppo(run=run, value_model="adapters", value_start="reward", **QUICK).optimize(
             OptimizeJob(policy, adapted(), fitted(adapted()), PROMPTS)
         )
         return weights_digest(policy.lm)
@@ -125,6 +126,31 @@ def test_killed_and_resumed_on_one_base(adapted, tmp_path):
         train(Recorder(folder=tmp_path, stop_at=2))
     assert Checkpoints(tmp_path).latest()[0] == 1
     assert train(Recorder(folder=tmp_path)) == whole
+
+
+@pytest.mark.parametrize("kind", ["adapters", "network"])
+def test_a_value_model_starts_as_the_reward_model(adapted, policy, kind):
+    own = adapted if kind == "adapters" else policy
+    reward = fitted(own(), adapters=kind == "adapters")
+    job = OptimizeJob(own(), own(), reward, PROMPTS)
+    optimizer = Ppo(value_model=kind, value_start="reward", **QUICK)
+    critic = optimizer.learner(Task(job, optimizer.config, Recorder(), name="Ppo")).credit
+    critic.begin(RewardScale(mean=0.3, std=2.0))
+    samples = [Sample(prompt_id=PROMPTS[0].id, text=text) for text in ("aeio", "stnr", "aste")]
+    scores = torch.tensor(reward.score(PROMPTS[:1] * 3, samples).mean, dtype=torch.float32)
+    ids, mask, _ = job.policy.lm.encode_pairs(PROMPTS[:1] * 3, [sample.text for sample in samples])
+    found = critic.model.scalar.last_token_values(ids, mask).detach()
+    torch.testing.assert_close(found, (scores - 0.3) / 2, rtol=1e-3, atol=1e-3)
+    assert scores.std() > 0.1
+
+
+def test_a_value_model_that_cannot_start_as_the_reward_model(adapted, job):
+    whole, sharing = (OptimizeJob(adapted(), adapted(), fitted(adapted(), adapters=a), PROMPTS) for a in (False, True))
+    for kind, given in (("adapters", whole), ("network", sharing), ("network", job())):
+        with pytest.raises(TrainingError, match=f"`{kind}` cannot start as this reward model"):
+            Ppo(value_model=kind, value_start="reward", **QUICK).optimize(given)
+    with pytest.raises(ValueError, match="nothing of a reward model's"):
+        Ppo(value_start="reward")
 
 
 def test_an_ensemble_of_adapters_is_one_base_too(adapted):
