@@ -26,7 +26,7 @@ from rlhf_core.errors import RlhfError, TrainingError
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins import LanguageModelPolicy, OptimizeJob, Optimizer, Plugin
 from rlhf_core.records import Prompt, Sample
-from rlhf_plugins.optimizers.text.trainee import read_weights, trainable
+from rlhf_plugins.trainee import read_weights, trainable
 
 JOB, SOCKET, VALUE, TRAINED, OUTPUT = "job.json", "socket", "value", "trained.safetensors", "output.txt"
 SHOWN_OUTPUT = 1500

@@ -24,7 +24,7 @@ from rlhf_core.records import Answer, Prompt, Sample
 from rlhf_core.run import Checkpoints, Run
 from rlhf_plugins.optimizers.text import world
 from rlhf_plugins.optimizers.text.launch import JOB, SOCKET, TRAINED, VALUE, imported
-from rlhf_plugins.optimizers.text.trainee import trainable, write_weights
+from rlhf_plugins.trainee import trainable, write_weights
 
 
 class Line:
