@@ -9,6 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rlhf_core.lm.lora import is_adapted
+from rlhf_core.lm.shared import OWN
+from rlhf_plugins.optimizers.text import world
+
 
 class NotFiniteError(ArithmeticError):
     """A loss or gradient is not finite; the weights were not touched."""
@@ -29,10 +33,11 @@ class Trainee:
             group["lr"] = self.lr * share
 
     def step(self, loss: float) -> float:
-        """Clip the gradients of `loss`, update, forget them; returns their norm before clipping.
+        """Clip all processes' gradients of `loss`, update, forget them; returns their norm before clipping.
 
         Raises NotFiniteError, with the weights as they were, where loss or gradients are not finite.
         """
+        world.add_gradients(self.weights.values())
         norm = float(torch.nn.utils.clip_grad_norm_(self.weights.values(), self.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self.optimizer.zero_grad()
@@ -62,8 +67,10 @@ class Trainee:
 
 
 def trainable(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The parameters that training changes: of an adapted model the adapters alone."""
-    return {name: tensor for name, tensor in module.named_parameters() if tensor.requires_grad}
+    """The parameters that training changes: of an adapted model its own adapters alone."""
+    found = {name: tensor for name, tensor in module.named_parameters() if tensor.requires_grad}
+    # Others may wear adapters on the same base, and train them.
+    return {name: found[name] for name in found if f".{OWN}." in name} if is_adapted(module) else found
 
 
 def write_weights(tensors: dict[str, Tensor] | dict[str, torch.nn.Parameter], file: Path) -> None:

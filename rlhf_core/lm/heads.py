@@ -60,6 +60,12 @@ class ScalarHead(torch.nn.Module):
         values: torch.Tensor = self(ids, mask).gather(1, last.clamp(min=0).unsqueeze(1)).squeeze(1)
         return values
 
+    @torch.no_grad()
+    def rescale(self, mean: float, std: float) -> None:
+        """Give (value - `mean`) / `std` from now on in the place of each value."""
+        self.head.weight.div_(std)
+        self.head.bias.sub_(mean).div_(std)
+
     def save(self, folder: Path) -> None:
         """Write the backbone as a Hugging Face folder and the head beside it, all safetensors."""
         from safetensors.torch import save_file

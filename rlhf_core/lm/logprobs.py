@@ -9,6 +9,7 @@ import torch
 from rlhf_core.lm.attention import MOST_SCORES, can_share, packed_output, scores_kept
 from rlhf_core.lm.packing import Packed, pack
 from rlhf_core.lm.prefix import distinct_rows
+from rlhf_core.lm.recompute import recomputes
 
 
 def positions(mask: torch.Tensor) -> torch.Tensor:
@@ -136,13 +137,14 @@ def _by_packing(
 def answer_logits_by_prefix(model: Any, ids: torch.Tensor, mask: torch.Tensor, answer_start: int) -> Any:
     """Logits [B, T, V] that predict the answers in `ids`, each distinct prompt computed once; gradients flow through.
 
-    None where that does not pay (the average prompt has fewer than two answers) or the architecture keeps something
-    else than all keys and values. Equal to a plain forward pass up to rounding.
+    None where that does not pay (the average prompt has fewer than two answers), where activations are to be computed
+    again (`lm.recompute`), or where the architecture keeps something else than all keys and values. Equal to a plain
+    forward pass up to rounding.
     """
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
     firsts, index = distinct_rows(ids[:, :answer_start], mask[:, :answer_start])
-    if 2 * len(firsts) > len(ids):
+    if 2 * len(firsts) > len(ids) or (torch.is_grad_enabled() and recomputes(model)):
         return None
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
     cache = DynamicCache(config=plain.config)

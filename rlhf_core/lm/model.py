@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
     from rlhf_core.lm.lora import Lora
     from rlhf_core.lm.rollout import Rollouts
+    from rlhf_core.lm.vllm_server import VllmServer
     from rlhf_core.records import Prompt
 
 DESCRIPTION = "language_model.json"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Quantised = Literal["4bit"]
 
 
 class LanguageModel:
@@ -50,6 +52,8 @@ class LanguageModel:
         self.compute_dtype = compute_dtype or next(model.parameters()).dtype
         self.base = base
         """Where the weights came from, `name` and `revision`; None for a starter, which was made here."""
+        self.engine: VllmServer | None = None
+        """Who samples instead of this process."""
 
     @classmethod
     def from_pretrained(
@@ -60,30 +64,35 @@ class LanguageModel:
         max_new_tokens: int,
         dtype: Dtype = "auto",
         lora: Lora | None = None,
+        quantise: Quantised | None = None,
         trust_remote_code: bool = False,
         revision: str | None = None,
     ) -> Self:
         """Load a model by its name on the hub or from a folder, onto the accelerator where there is one.
 
         All weights trained: they are kept in float32 and only computed with in `dtype` (see `autocast`), because
-        bfloat16 weights swallow small updates. With `lora` the frozen base is kept in `dtype`.
+        bfloat16 weights swallow small updates. With `lora` the frozen base is kept in `dtype`, or `quantise`d.
         Raises DataError where there is no such model or it is no causal language model.
         """
         import torch
 
-        def kept_in(width: int) -> torch.dtype:
-            return compute_dtype(dtype, width) if lora else torch.float32
-
-        model, tokenizer = _load(name_or_folder, kept_in, trust_remote_code=trust_remote_code, revision=revision)
-        compute = compute_dtype(dtype, model.config.get_text_config().hidden_size)
-        base = {
+        width = _width(name_or_folder, trust_remote_code=trust_remote_code, revision=revision)
+        compute = compute_dtype(dtype, width)
+        base: dict[str, Any] = {
             "name": str(Path(name_or_folder).resolve()) if Path(name_or_folder).is_dir() else str(name_or_folder),
-            "revision": getattr(model.config, "_commit_hash", None),
+            "revision": revision,
         }
+        if quantise is not None:
+            if lora is None:
+                raise DataError(f"a {quantise} model cannot be trained itself", remedy="Train adapters: add `lora`.")
+            base["quantise"] = quantise
+        tokenizer = _load_tokenizer(name_or_folder, trust_remote_code=trust_remote_code, revision=revision)
+        model = load_base(base, compute if lora else torch.float32, trust_remote_code=trust_remote_code)
+        base["revision"] = getattr(model.config, "_commit_hash", None)
         if lora is not None:
-            model = adapters.add_adapters(model, lora)
+            model = adapters.add_adapters(model, lora).to(model.device)
         return cls(
-            model.to(best_device()),
+            model,
             tokenizer,
             max_prompt_tokens=max_prompt_tokens,
             max_new_tokens=max_new_tokens,
@@ -163,6 +172,8 @@ class LanguageModel:
 
         `sampling` are options of `lm.rollout.rollout`: temperature, top_k, top_p, min_new_tokens.
         """
+        if self.engine is not None:
+            return self.engine.rollout(self, prompts, seeds=seeds, stop=stop, **sampling)
         from rlhf_core.lm.rollout import rollout
 
         ids, mask = self.encode(prompts)
@@ -215,23 +226,13 @@ class LanguageModel:
             ) from error
         compute = getattr(torch, description["compute_dtype"])
         base = description["base"]
-        adapted = (folder / adapters.ADAPTERS).is_dir()
-        source: str | Path = folder
-        revision = None
-        if adapted:
-            source, revision = base["name"], base["revision"]
-        model, tokenizer = _load(
-            source,
-            lambda _: compute if adapted else torch.float32,
-            trust_remote_code=trust_remote_code,
-            revision=revision,
-            tokenizer_from=folder,
-        )
-        if adapted:
-            model = adapters.load_adapters(model, folder)
+        if (folder / adapters.ADAPTERS).is_dir():
+            model = adapters.load_adapters(load_base(base, compute, trust_remote_code=trust_remote_code), folder)
+        else:
+            model = _load_model(folder, torch.float32, trust_remote_code=trust_remote_code).to(best_device())
         return cls(
-            model.to(best_device()),
-            tokenizer,
+            model,
+            _load_tokenizer(folder, trust_remote_code=trust_remote_code),
             max_prompt_tokens=description["max_prompt_tokens"],
             max_new_tokens=description["max_new_tokens"],
             compute_dtype=compute,
@@ -239,28 +240,65 @@ class LanguageModel:
         )
 
 
-def _load(
-    name_or_folder: str | Path,
-    dtype: Callable[[int], torch.dtype],
-    *,
-    trust_remote_code: bool,
-    revision: str | None,
-    tokenizer_from: Path | None = None,
-) -> tuple[Any, Any]:
-    """Model, with weights of the type that `dtype` gives for its width, and tokenizer.
+def load_base(base: Mapping[str, Any], dtype: torch.dtype, *, trust_remote_code: bool = False) -> Any:
+    """The model that adapters sit on, as `LanguageModel.base` names it, on the accelerator where there is one.
 
-    Errors are in the words of someone who can do something about them.
+    Raises DataError where it is not there, or cannot be quantised here.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    name, options = base["name"], {"trust_remote_code": trust_remote_code, "revision": base["revision"]}
+    if base.get("quantise") is None:
+        return _load_model(name, dtype, **options).to(best_device())
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise DataError(
+            f"`{name}` is to be kept in {base['quantise']}, which takes the package bitsandbytes",
+            remedy='Install it (pip install "rlhf-pipeline[quantised]"; meant for GPUs), or drop `quantise`.',
+        )
+    # NF4 with doubly quantised scales, computed in `dtype` (QLoRA; Dettmers et al. 2023).
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    return _load_model(name, dtype, quantization_config=config, device_map={"": best_device()}, **options)
+
+
+def _load_model(name_or_folder: str | Path, dtype: torch.dtype, *, revision: str | None = None, **options: Any) -> Any:
+    """A causal language model; errors in the words of someone who can do something about them."""
+    from transformers import AutoModelForCausalLM
 
     quiet()
-    where = str(name_or_folder)
-    options = {"trust_remote_code": trust_remote_code, "revision": revision or "main"}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_from or where, **options)
+    with _explained(name_or_folder):
         # Without safetensors a checkpoint is a pickle, which runs whatever its author put in.
-        width = AutoConfig.from_pretrained(where, **options).get_text_config().hidden_size
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype(width), use_safetensors=True, **options)
+        return AutoModelForCausalLM.from_pretrained(
+            str(name_or_folder), dtype=dtype, use_safetensors=True, revision=revision or "main", **options
+        )
+
+
+def _width(name_or_folder: str | Path, *, trust_remote_code: bool, revision: str | None) -> int:
+    """Size of the model's hidden states."""
+    from transformers import AutoConfig
+
+    options = {"trust_remote_code": trust_remote_code, "revision": revision or "main"}
+    with _explained(name_or_folder):
+        width: int = AutoConfig.from_pretrained(str(name_or_folder), **options).get_text_config().hidden_size
+    return width
+
+
+def _load_tokenizer(name_or_folder: str | Path, *, trust_remote_code: bool, revision: str | None = None) -> Any:
+    from transformers import AutoTokenizer
+
+    options = {"trust_remote_code": trust_remote_code, "revision": revision or "main"}
+    with _explained(name_or_folder):
+        return AutoTokenizer.from_pretrained(str(name_or_folder), **options)
+
+
+@contextlib.contextmanager
+def _explained(name_or_folder: str | Path) -> Iterator[None]:
+    where = str(name_or_folder)
+    try:
+        yield
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
         if "trust_remote_code" in str(error):
@@ -273,7 +311,6 @@ def _load(
                 "cache is enough; gated models need HF_TOKEN), or `starter`, which needs neither."
             )
         raise DataError(f"cannot load the model `{where}`: {reason}", remedy=remedy) from error
-    return model, tokenizer
 
 
 def _forget_origin(path: Path) -> None:

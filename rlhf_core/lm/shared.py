@@ -7,14 +7,19 @@ head on the reference's hidden states adds next to nothing.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf_core.lm.lora import is_adapted
 
 if TYPE_CHECKING:
+    import torch
+
     from rlhf_core.lm.model import LanguageModel
 
+ADAPTERS_FILE = "adapter_model.safetensors"
 OWN = "default"
 """Name of the adapters that a model was loaded with: those that are trained and saved."""
 
@@ -27,11 +32,11 @@ class Wearing:
 
     def __init__(self, shared: Any, adapters: str) -> None:
         self._shared = shared
-        self._adapters = adapters
+        self.adapters = adapters
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """A forward pass with its own adapters."""
-        with _worn(self._shared, self._adapters):
+        with worn(self._shared, self.adapters):
             return self._shared(*arguments, **options)
 
     def __getattr__(self, name: str) -> Any:
@@ -50,24 +55,55 @@ def share_base(lm: LanguageModel, other: LanguageModel, *, name: str = "referenc
         return False
     if lm.base is None or lm.base != other.base or lm.compute_dtype != other.compute_dtype:
         return False
-    import torch
-
-    lm.model.add_adapter(name, other.model.peft_config[OWN])
-    weights = dict(lm.model.named_parameters())
-    with torch.no_grad():
-        for path, weight in other.model.named_parameters():
-            place = path.replace(f".{OWN}.", f".{name}.")
-            if place != path:
-                weights[place].copy_(weight)
-    for path, weight in weights.items():
-        if f".{name}." in path:
-            weight.requires_grad_(False)
+    name = add_beside(lm.model, other.model.peft_config[OWN], adapter_weights(other.model, OWN), stem=name)
     other.model = Wearing(lm.model, name)
     return True
 
 
+def adapter_weights(model: Any, name: str) -> dict[str, torch.Tensor]:
+    """The weights of the adapters `name` of `model`, by their place in it whatever they are called."""
+    marked = f".{name}."
+    found = {path: weight.detach() for path, weight in model.named_parameters() if marked in path}
+    return {path.replace(marked, "."): weight for path, weight in found.items()}
+
+
+def worn_by(model: Any) -> str:
+    """The name of the adapters that `model` answers with."""
+    return model.adapters if isinstance(model, Wearing) else OWN
+
+
+def write_adapters(model: Any, name: str, folder: Path) -> None:
+    """Write the adapters `name` of `model` as peft's own `load_adapter` reads them."""
+    from safetensors.torch import save_file
+
+    model.peft_config[name].save_pretrained(folder)
+    weights = adapter_weights(model, name)
+    save_file({path: weight.cpu().contiguous() for path, weight in weights.items()}, folder / ADAPTERS_FILE)
+
+
+def add_beside(
+    model: Any, config: Any, weights: Mapping[str, torch.Tensor], *, stem: str, trainable: bool = False
+) -> str:
+    """Give `model` another set of adapters with a copy of `weights`; they are worn by whoever asks for them alone.
+
+    Returns their name: `stem`, with a number where that is taken.
+    """
+    import torch
+
+    names = itertools.chain([stem], (f"{stem}{number}" for number in itertools.count(2)))
+    name = next(name for name in names if name not in model.peft_config)
+    with torch.random.fork_rng(), torch.no_grad():
+        # peft draws numbers for the fresh adapters, which are overwritten here.
+        model.add_adapter(name, config)
+        for path, weight in model.named_parameters():
+            if f".{name}." in path:
+                weight.copy_(weights[path.replace(f".{name}.", ".")])
+                weight.requires_grad_(trainable)
+    return name
+
+
 @contextlib.contextmanager
-def _worn(model: Any, adapters: str) -> Iterator[None]:
+def worn(model: Any, adapters: str) -> Iterator[None]:
     """Compute with `adapters` inside. peft's own switch would also change which weights are trained."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -80,3 +116,11 @@ def _worn(model: Any, adapters: str) -> Iterator[None]:
     finally:
         for layer, active in zip(layers, before, strict=True):
             layer._active_adapter = active
+
+
+def worn_now(part: Any) -> str | None:
+    """The adapters that `part` of a model computes with; None where it has none."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    active = [layer.active_adapters for layer in part.modules() if isinstance(layer, BaseTunerLayer)]
+    return active[0][0] if active and active[0] else None

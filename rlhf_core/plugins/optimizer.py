@@ -23,7 +23,7 @@ class OptimizeJob:
     reference: Policy
     """Stays as it is; what the KL divergence is measured against."""
     reward: RewardModel
-    """Any reward model; the optimizer may only call `score`."""
+    """Any reward model; the optimizer may only call `score`, and `share_base` and `value_start` before."""
     prompts: Sequence[Prompt]
     """Training prompts."""
     demonstrations: Sequence[Answer] = ()

@@ -13,6 +13,7 @@ from rlhf_core.records import Feedback, Prompt, Sample
 
 if TYPE_CHECKING:
     from rlhf_core.feedback.dataset import FeedbackSet
+    from rlhf_core.lm.heads import ScalarHead
     from rlhf_core.plugins.policy import Policy
 
 
@@ -58,6 +59,19 @@ class RewardModel(Saved):
     def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> Scores:
         """Score `samples[i]` as an answer to `prompts[i]`. The score of one does not depend on the others."""
         raise NotImplementedError
+
+    def share_base(self, policy: Policy) -> None:
+        """Called before `policy` is trained on the scores, by optimizers that hold both in one process.
+
+        A model that is adapters on the policy's frozen base may compute on that one from now on and give its own
+        free. The scores stay what they are, and the policy may be trained meanwhile. Nothing, unless overridden.
+        """
+
+    def value_start(self, policy: Policy) -> ScalarHead | None:
+        """A network that gives this model's score, to be trained further as a value model of `policy` (Huang et al.
+        2024). None where the scores come from elsewhere, or from a network that reads other tokens than the policy's.
+        """
+        return None
 
     def save(self, folder: Path) -> None:
         """Nothing to keep, unless overridden."""

@@ -34,19 +34,38 @@ def dialogues(tmp_path):
 @pytest.fixture
 def tiny(tmp_path):
     folder = tmp_path / "tiny"
-    shape = Starter(vocab_size=300, layers=1, width=32, heads=2)
+    shape = Starter(vocab_size=300, layers=1, width=192, heads=2)
     make_starter(
         ["Human: soup? Assistant: fine."], shape=shape, max_prompt_tokens=512, max_new_tokens=128, seed=0
     ).save(folder)
     return folder
 
 
+ON_24_GB = {
+    "policy.quantise": "4bit", "policy.batch_size": 32, "warm_start.micro_batch_size": 1, "optimize.micro_batch": 2,
+    "optimize.gradient_checkpointing": "true", "reward.model": "policy", "reward.adapters": "true",
+    "optimize.value_model": "adapters", "optimize.value_lr": 1e-5,
+}  # fmt: skip
+
+
+def test_the_header_says_what_is_tried_here():
+    header = PIPELINE.read_text(encoding="utf-8").partition("pipeline:")[0]
+    said = dict(part.split("=") for part in header.split() if "=" in part and "schema" not in part)
+    del said["optimize.processes"]
+    assert {name: str(value) for name, value in ON_24_GB.items()} == said | {"optimize.value_lr": "1e-05"}
+
+
 @pytest.mark.slow
-def test_it_runs_on_tiny_models(dialogues, tiny, tmp_path):
+@pytest.mark.parametrize("memory", [80, 24])
+def test_it_runs_on_tiny_models(dialogues, tiny, tmp_path, memory):
+    if memory == 24:
+        pytest.importorskip("bitsandbytes", reason="the extra `quantised` is not installed")
     sets = {
         "policy.model": tiny, "reward.model": tiny, "gold.model": tiny, "policy.max_new_tokens": 16,
         "optimize.steps": 2, "optimize.batch": 8, "optimize.micro_batch": 4, "test.prompts": 8,
     }  # fmt: skip
+    if memory == 24:
+        sets |= ON_24_GB
     command = [RLHF, "run", str(PIPELINE), "--json", "--workspace", str(tmp_path / "work")]
     command += [part for name, value in sets.items() for part in ("--set", f"{name}={value}")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RLHF_TEST_DATA": str(dialogues)}

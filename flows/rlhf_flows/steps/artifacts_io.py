@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rlhf_core.errors import DataError
 from rlhf_core.plugins import Policy, RewardModel, Scores, Use
 from rlhf_core.records import Answer, Prompt, Question, Record, Sample, Split
 from rlhf_core.splits import split_of
 from rlhf_flows.stage import StageContext
+
+if TYPE_CHECKING:
+    from rlhf_core.lm.heads import ScalarHead
 
 R = TypeVar("R", bound=Record)
 
@@ -112,6 +115,14 @@ class Blind(RewardModel):
     def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> Scores:
         """The model's scores of the blind samples."""
         return self.model.score(prompts, [sample.blind() for sample in samples])
+
+    def share_base(self, policy: Policy) -> None:
+        """The model's affair."""
+        self.model.share_base(policy)
+
+    def value_start(self, policy: Policy) -> ScalarHead | None:
+        """The model's, which reads nothing but prompts and answers."""
+        return self.model.value_start(policy)
 
 
 def save_into(plugin: Policy | RewardModel, folder: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from rlhf_core.plugins import Use
 from rlhf_plugins.optimizers.text.optimizer import TextOptimizer
 from rlhf_plugins.optimizers.text.settings import Kl, Settings
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 class OnlineDpo(TextOptimizer):
     """Online direct preference optimisation (Guo et al. 2024): the reward model says which of two answers is better.
 
-    Of several answers to a prompt, the best and the worst make the pair.
+    Of several answers to a prompt, the best and the worst make the pair. With an `annotator` it says so instead: a
+    model that judges, a panel, principles, asked about every batch; the reward is then only watched.
     """
 
     class Config(Settings):
@@ -33,7 +35,11 @@ class OnlineDpo(TextOptimizer):
         """`dpo` (Rafailov et al. 2023), or `ipo` (Azar et al. 2023), which does not run away from sure labels."""
         labels: Literal["hard", "soft"] = "hard"
         """`hard`: the higher score wins for certain. `soft`: with the probability that the (normalised) scores mean as
-        log-odds; then dpo has the optimum that ppo and rloo have."""
+        log-odds; then dpo has the optimum that ppo and rloo have. Of an annotator's answers: their share."""
+        annotator: Annotated[Use | None, Use.of("annotators")] = None
+        """Who says which answer is better, at once: e.g. `{use: simulated_panel}`. None: the reward."""
+        overlap: int = Field(1, ge=1)
+        """Answers wanted to each question, where the annotator is several raters."""
 
         @property
         def examples(self) -> int:

@@ -10,8 +10,9 @@ from pydantic import Field, model_validator
 
 from rlhf_core.errors import TrainingError
 from rlhf_core.lm.lora import Lora
-from rlhf_core.lm.model import Dtype
+from rlhf_core.lm.model import Dtype, Quantised
 from rlhf_core.lm.starter import Starter
+from rlhf_core.lm.vllm_server import Vllm, VllmServer
 from rlhf_core.plugins import LanguageModelPolicy, PluginConfig
 from rlhf_core.records import Answer, Demonstration, Prompt, Sample
 from rlhf_plugins.policies._streams import row_seed
@@ -51,6 +52,11 @@ class CausalLm(LanguageModelPolicy):
         """Number format to compute in; `auto` picks what this machine is fast in (`rlhf doctor` says which and why)."""
         lora: Lora | None = None
         """Train low-rank adapters instead of all weights."""
+        quantise: Quantised | None = None
+        """`4bit` keeps the frozen base in NF4 (QLoRA; Dettmers et al. 2023): a third of bf16's memory, a little less
+        exact and slower. Only with `lora`; takes the extra `quantised` (bitsandbytes)."""
+        vllm: Vllm | None = None
+        """A vLLM server that samples the answers, in training too, instead of this process. Only with `lora`."""
         starter: Starter = Starter()
         """Size of the model that `starter` makes."""
         trust_remote_code: bool = False
@@ -60,6 +66,10 @@ class CausalLm(LanguageModelPolicy):
         def _adapters_need_a_base(self) -> Self:
             if self.lora and self.model == STARTER:
                 raise ValueError("lora adapts a trained model, and a starter begins untrained: drop one of the two")
+            if self.vllm and not self.lora:
+                raise ValueError("the server is sent adapters, not whole models: add lora, or drop vllm")
+            if self.quantise and not self.lora:
+                raise ValueError("a quantised model cannot be trained itself: add lora, or drop quantise")
             return self
 
     @classmethod
@@ -86,9 +96,11 @@ class CausalLm(LanguageModelPolicy):
                 config.model,
                 dtype=config.dtype,
                 lora=config.lora,
+                quantise=config.quantise,
                 trust_remote_code=config.trust_remote_code,
                 **limits,
             )
+        self._engage()
 
     def sample(self, prompts: Sequence[Prompt], n: int, seed: int) -> list[list[Sample]]:
         """`n` answers to each prompt, each from its own random stream, named by `seed`, the prompt and a number.
@@ -133,6 +145,11 @@ class CausalLm(LanguageModelPolicy):
         from rlhf_core.lm.model import LanguageModel
 
         self.lm = LanguageModel.load(folder, trust_remote_code=self.config.trust_remote_code)
+        self._engage()
+
+    def _engage(self) -> None:
+        """Have a server sample, where the config names one."""
+        self.lm.engine = VllmServer(self.config.vllm) if self.config.vllm is not None else None
 
     def _records(self, prompts: Sequence[Prompt], rollouts: Rollouts) -> Iterator[Sample]:
         if not rollouts.logprobs.isfinite().all():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rlhf_core.errors import TrainingError
-from rlhf_core.plugins import FitJob, LanguageModelPolicy
+from rlhf_core.plugins import FitJob, LanguageModelPolicy, Policy
 from rlhf_core.records import Prompt
 from rlhf_plugins.reward_models._learning import Asked, LearningConfig, LearntReward
 
@@ -28,10 +28,19 @@ class TransformerConfig(LearningConfig):
     model: str = "policy"
     """`policy`: starts from the warm-started policy's weights, which already read this kind of text. Otherwise a
     causal language model by its name on the hub or its folder."""
+    adapters: bool = False
+    """Train adapters and a head on the policy's own frozen base instead of a whole network; they begin as the policy's.
+    Needs a policy with `lora`. While the policy is optimised, both are one base in memory."""
     max_prompt_tokens: int | None = Field(None, ge=1)
     """Longer prompts lose their beginning. Left out: as the policy's."""
     max_answer_tokens: int | None = Field(None, ge=2)
     """Longer answers lose their end. Left out: as the policy's."""
+
+    @model_validator(mode="after")
+    def _adapters_sit_on_the_policy(self) -> Self:
+        if self.adapters and self.model != "policy":
+            raise ValueError("adapters sit on the policy's own base: leave `model` out")
+        return self
 
 
 class TransformerReward(LearntReward):
@@ -71,16 +80,34 @@ class TransformerReward(LearntReward):
         import torch
         from transformers import AutoTokenizer
 
+        from rlhf_core.lm.adapted_head import AdaptedHead
         from rlhf_core.lm.heads import ScalarHead
         from rlhf_core.lm.model import best_device
         from rlhf_core.lm.text import PromptFormat
 
         description = self._read(folder)
-        scalar = ScalarHead.load(folder, device=best_device())
+        scalar = (AdaptedHead if self.config.adapters else ScalarHead).load(folder, device=best_device())
         text_format = PromptFormat(AutoTokenizer.from_pretrained(folder), description["max_prompt_tokens"])
         self._take(scalar, text_format, description["max_answer_tokens"], getattr(torch, description["compute_dtype"]))
         self._valuer.packs = description["packs"]
         self._take_more(description)
+
+    def share_base(self, policy: Policy) -> None:
+        """Where this is adapters: on the policy's base from now on."""
+        from rlhf_core.lm.adapted_head import AdaptedHead
+
+        if isinstance(self.scalar, AdaptedHead) and isinstance(policy, LanguageModelPolicy):
+            self.scalar.share_base(policy.lm)
+
+    def value_start(self, policy: Policy) -> ScalarHead | None:
+        """A copy, where it gives one number and reads the policy's tokens."""
+        if self.scalar is None or self.scalar.head.out_features > 1 or not isinstance(policy, LanguageModelPolicy):
+            return None
+        if self.format.tokenizer.get_vocab() != policy.lm.tokenizer.get_vocab():
+            return None
+        start = copy.deepcopy(self.scalar)
+        start.rescale(self.offset, self.temperature)
+        return start
 
     def _more(self) -> dict[str, Any]:
         """What this kind keeps beside the weights, as JSON."""
@@ -91,6 +118,7 @@ class TransformerReward(LearntReward):
 
     def _start(self, job: FitJob, items: Sequence[Any] = ()) -> None:
         """The untrained model: the last round's, the policy's weights, or a model by name."""
+        from rlhf_core.lm.adapted_head import AdaptedHead
         from rlhf_core.lm.heads import ScalarHead
         from rlhf_core.lm.model import LanguageModel
         from rlhf_core.lm.text import PromptFormat
@@ -98,9 +126,9 @@ class TransformerReward(LearntReward):
 
         previous, outputs = job.previous, self._outputs(items)
         if isinstance(previous, TransformerReward) and self._continues(previous):
-            scalar = copy.deepcopy(previous.scalar)
-            assert scalar is not None
-            if scalar.head.out_features == outputs:
+            assert previous.scalar is not None
+            if previous.scalar.head.out_features == outputs:
+                scalar = copy.deepcopy(previous.scalar)
                 self._take(scalar, previous.format, previous.max_answer_tokens, previous.compute)
                 set_dropout(scalar, self.config.dropout)
                 return
@@ -123,7 +151,11 @@ class TransformerReward(LearntReward):
                     f"{context} tokens the model can see",
                     remedy=f"Make their sum at most {context}.",
                 )
-            scalar, lm = ScalarHead.from_language_model(base, outputs=outputs), base
+            lm = base
+            if self.config.adapters:
+                scalar = AdaptedHead.on(base, outputs=outputs)
+            else:
+                scalar = ScalarHead.from_language_model(base, outputs=outputs)
         else:
             lm = LanguageModel.from_pretrained(
                 self.config.model, max_prompt_tokens=most_prompt, max_new_tokens=most_answer

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from rlhf_core.errors import RlhfError, TrainingError
 from rlhf_core.metrics import Metric
-from rlhf_core.plugins import FitJob, PluginConfig, RewardModel, Scores, Use
+from rlhf_core.plugins import FitJob, PluginConfig, Policy, RewardModel, Scores, Use
 from rlhf_core.records import Comparison, Prompt, Ranking, Rating, Sample
 from rlhf_core.run import Checkpoints, Run
 
@@ -104,6 +104,11 @@ class Ensemble(RewardModel):
         table = np.array(rows, dtype=float).reshape(len(self.models), len(samples))
         combined = combine(table, self.config.combine, self.config.coefficient)
         return Scores(combined.tolist(), table.std(axis=0).tolist(), members=[list(map(float, row)) for row in table])
+
+    def share_base(self, policy: Policy) -> None:
+        """Each member that can."""
+        for model in self.models:
+            model.share_base(policy)
 
     def save(self, folder: Path) -> None:
         """Each member in a folder of its own."""

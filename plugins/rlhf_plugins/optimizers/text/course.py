@@ -66,6 +66,7 @@ class Course:
         if saved is None:
             done = 0
             self._measure_reference()
+            learner.begin(self.state.scale)
         else:
             done, folder = saved
             self._load(learner, folder)
@@ -197,7 +198,8 @@ class Course:
                 where=self.name,
                 remedy="The last good checkpoint stays. Try a lower lr.",
             )
-        raw = scores_of(self.job.reward, prompts, experiences.as_samples(self.policy, prompts, batch), when=when)
+        samples = experiences.as_samples(self.policy, prompts, batch)
+        raw = scores_of(self.job.reward, prompts, samples, when=when)
         reference, states = opinion(
             self.reference.lm, batch, temperature=self.temperature, size=config.micro_batch, hidden=hidden
         )
@@ -209,6 +211,8 @@ class Course:
             hidden=states,
             coefficient=state.coefficient,
             group=config.answers,
+            prompts=prompts,
+            samples=samples,
         )
         return raw, graded
 
@@ -216,8 +220,8 @@ class Course:
         if mismatch > MISMATCH and not self.warned:
             self.warned = True
             self.run.note(
-                f"sampling and training disagree by {mismatch:.2g} nats a token; "
-                "computing in float32 (the policy's dtype) brings them together"
+                f"sampling and training disagree by {mismatch:.2g} nats a token: a policy computed in float32 (its "
+                "`dtype`) agrees, and policy-gradient optimizers weigh it away by `correction: 2`"
             )
 
     def _save(self, learner: Learner, folder: Path) -> None:

@@ -13,7 +13,7 @@ from rlhf_core.rl.baselines import next_baseline
 from rlhf_core.rl.groups import Scale, group_relative, leave_one_out, spread_over_tokens
 from rlhf_core.rl.masks import row_sums, whiten
 from rlhf_core.rl.rewards import token_rewards
-from rlhf_plugins.optimizers.text.grading import Graded
+from rlhf_plugins.optimizers.text.grading import Graded, RewardScale
 
 
 class Credit:
@@ -25,6 +25,9 @@ class Credit:
     def advantages(self, batch: Graded, step: int) -> tuple[Tensor, dict[str, float]]:
         """Advantages [B, T], 0 at masked positions, and what to log."""
         raise NotImplementedError
+
+    def begin(self, scale: RewardScale) -> None:
+        """Called before the first step, with the reward's zero and unit; not where a checkpoint is gone on from."""
 
     def set_rate(self, share: float) -> None:
         """Use `share` of the full learning rate."""

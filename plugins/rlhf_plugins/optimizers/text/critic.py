@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from rlhf_core.errors import TrainingError
+from rlhf_core.lm.adapted_head import AdaptedHead
 from rlhf_core.rl.advantages import explained_variance, generalised_advantages
 from rlhf_core.rl.losses import value_loss
 from rlhf_core.rl.masks import whiten
 from rlhf_core.rl.rewards import token_rewards
 from rlhf_plugins.optimizers.text.credit import Credit
 from rlhf_plugins.optimizers.text.experience import Experience
-from rlhf_plugins.optimizers.text.grading import Graded
+from rlhf_plugins.optimizers.text.grading import Graded, RewardScale
 from rlhf_plugins.optimizers.text.learner import accumulate, minibatches, tokens_an_update
 from rlhf_plugins.optimizers.text.values import HeadOnReference, Network, ValueModel, all_values, keep, take_over
 from rlhf_plugins.trainee import Trainee
 
 if TYPE_CHECKING:
+    from rlhf_core.lm.heads import ScalarHead
     from rlhf_plugins.optimizers.text.task import Task
 
 VALUE_STREAM = 2
@@ -50,12 +53,22 @@ class Critic(Credit):
         self.model: ValueModel = (
             HeadOnReference(task.reference.lm, task.run.seed)
             if config.value_model == "head"
-            else Network(task.policy.lm)
+            else Network(task.policy.lm, adapters=config.value_model == "adapters", start=_start(task))
         )
+        self.starts_as_reward = config.value_start == "reward"
         self.reads_hidden = self.model.reads_hidden
-        if task.job.previous is not None and not take_over(self.model, task.job.previous):
-            task.run.note("the last round left no value model of this shape: starting from a fresh one")
+        if task.job.previous is not None:
+            if take_over(self.model, task.job.previous):
+                self.starts_as_reward = False
+            else:
+                task.run.note("the last round left no value model of this shape: starting from a fresh one")
         self.trainee = Trainee(self.model, lr=config.value_lr, max_grad_norm=config.max_grad_norm)
+
+    def begin(self, scale: RewardScale) -> None:
+        """A value model that starts as the reward model counts in the scaled reward."""
+        if self.starts_as_reward:
+            assert isinstance(self.model, Network)
+            self.model.scalar.rescale(scale.mean, scale.std)
 
     def set_rate(self, share: float) -> None:
         """Use `share` of the full learning rate."""
@@ -85,6 +98,23 @@ class Critic(Credit):
     def keep(self, folder: Path) -> None:
         """Leave the value model for the next round."""
         keep(self.model, folder)
+
+
+def _start(task: Task) -> ScalarHead | None:
+    """What the value model begins as, where that is the reward model."""
+    config: Any = task.config
+    if config.value_start != "reward":
+        return None
+    start = task.job.reward.value_start(task.policy)
+    if start is None or isinstance(start, AdaptedHead) != (config.value_model == "adapters"):
+        raise TrainingError(
+            f"a value model of `{config.value_model}` cannot start as this reward model",
+            where=task.name,
+            remedy="It takes a reward model on a transformer that gives one number and reads the policy's tokens "
+            "(`pairwise` with `model: policy`), with `adapters: true` for a value_model of `adapters` and without for "
+            "a `network`. Or set value_start to `policy`.",
+        )
+    return start
 
 
 def fit_values(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rlhf_core.plugins import LanguageModelPolicy
 from rlhf_core.records import Prompt, Sample
+from rlhf_plugins.optimizers.text import world
 
 if TYPE_CHECKING:
     from rlhf_core.lm.model import LanguageModel
@@ -52,11 +53,15 @@ class Experience:
         )
 
     def pieces(self, size: int | None, index: Tensor | None = None) -> list[Tensor]:
-        """`index` (all rows if None) in pieces of at most `size` rows of similar length, so that little is padding."""
+        """This process's share of `index` (all rows if None) in pieces of at most `size` rows of similar length.
+
+        Similar, so that little is padding. No pieces where there are fewer rows than processes.
+        """
         if index is None:
             index = torch.arange(len(self.ids), device=self.ids.device)
+        index = world.share(index)
         if size is None or size >= len(index):
-            return [index]
+            return [index] if len(index) else []
         lengths = self.attention[index].sum(dim=1)
         return list(index[lengths.argsort(stable=True)].split(size))
 
@@ -80,15 +85,42 @@ def answers(
     temperature: float,
     stop: Sequence[str] = (),
 ) -> Experience:
-    """Let the model answer each prompt once, with the log-probabilities that sampling computes anyway."""
-    rolled = lm.rollout(prompts, seeds=seeds, temperature=temperature, stop=stop)
-    return Experience(
+    """Let the model answer each prompt once, with the log-probabilities that sampling computes anyway.
+
+    Every process samples its share of the answers and gets all of them.
+    """
+    rows = world.share(torch.arange(len(prompts)))
+    asked, own = [prompts[i] for i in rows], [seeds[i] for i in rows]
+    rolled = lm.rollout(asked, seeds=own, temperature=temperature, stop=stop)
+    experience = Experience(
         ids=torch.cat([rolled.prompt_ids, rolled.tokens], dim=1),
         attention=torch.cat([rolled.prompt_mask, rolled.mask.long()], dim=1),
         start=rolled.prompt_ids.shape[1],
         mask=rolled.mask,
         logprobs=rolled.logprobs,
         finished=rolled.finished,
+    )
+    return experience if world.size() == 1 else _together(experience, rows, len(prompts), lm.pad_id)
+
+
+def _together(own: Experience, rows: Tensor, count: int, pad: int) -> Experience:
+    """All `count` answers, of which this process has `rows`: as wide as the longest prompt and answer of any."""
+    left = world.largest(own.start) - own.start
+    right = world.largest(own.mask.shape[1]) - own.mask.shape[1]
+
+    def all_rows(tensor: Tensor, before: int, after: int) -> Tensor:
+        full = torch.zeros(count, before + tensor.shape[1] + after, dtype=tensor.dtype, device=tensor.device)
+        full[rows.to(tensor.device)] = torch.nn.functional.pad(tensor, (before, after))
+        return world.merged(full)
+
+    attention = all_rows(own.attention, left, right)
+    return Experience(
+        ids=torch.where(attention.bool(), all_rows(own.ids, left, right), pad),
+        attention=attention,
+        start=own.start + left,
+        mask=all_rows(own.mask, 0, right),
+        logprobs=all_rows(own.logprobs, 0, right),
+        finished=all_rows(own.finished[:, None], 0, 0)[:, 0],
     )
 
 

@@ -18,9 +18,10 @@ from rlhf_core.rl.importance import mismatch, truncated_weights
 from rlhf_core.rl.kl import k3
 from rlhf_core.rl.losses import Divergence, divergence_loss, policy_loss
 from rlhf_core.rl.masks import masked_sum
+from rlhf_plugins.optimizers.text import world
 from rlhf_plugins.optimizers.text.credit import Credit
 from rlhf_plugins.optimizers.text.experience import Experience, turn
-from rlhf_plugins.optimizers.text.grading import Graded, opinion
+from rlhf_plugins.optimizers.text.grading import Graded, RewardScale, opinion
 from rlhf_plugins.optimizers.text.imitation import Shown, imitation_gradient, texts_of
 from rlhf_plugins.optimizers.text.learner import POLICY_STREAM, Learner, minibatches, tokens_an_update
 from rlhf_plugins.trainee import Trainee
@@ -69,6 +70,10 @@ class PolicyGradient(Learner):
                 where=task.name,
                 remedy="Set ptx to 0, or add demonstrations to the pipeline's data.",
             )
+
+    def begin(self, scale: RewardScale) -> None:
+        """Tell the credit."""
+        self.credit.begin(scale)
 
     def set_rate(self, share: float) -> None:
         """Use `share` of the full learning rates."""
@@ -143,14 +148,13 @@ def improve_policy(
     experience = lesson.experience
     tokens = tokens_an_update(experience, config.minibatches)
     sums: dict[str, float] = dict.fromkeys(("policy_loss", "entropy", "clip_fraction", "ratio"), 0.0)
-    seen = update = 0
+    seen, update = 0.0, 0
     norms: list[float] = []
     logged: dict[str, float] = {"ratio_max": 0.0, "early_stop": 0.0}
     if imitate is not None:
         logged["ptx_loss"] = 0.0
     for chunk in minibatches(len(experience.ids), config.epochs, config.minibatches, (seed, POLICY_STREAM, step)):
-        loss = moved = distance = 0.0
-        chunk_tokens = 0
+        loss = moved = distance = chunk_tokens = 0.0
         for index in experience.pieces(config.micro_batch, chunk.to(experience.ids.device)):
             part = experience.rows(index)
             width = part.mask.shape[1]
@@ -186,6 +190,7 @@ def improve_policy(
             sums["clip_fraction"] += result.clipped.sum().item()
             sums["ratio"] += masked_sum(result.ratio, part.mask).item()
             logged["ratio_max"] = max(logged["ratio_max"], result.ratio.max().item())
+        loss, moved, distance, chunk_tokens = world.totals(loss, moved, distance, chunk_tokens)
         seen += chunk_tokens
         sums["policy_loss"] += loss * tokens
         if update == 0:
@@ -204,5 +209,8 @@ def improve_policy(
         logged["policy_moved"] = moved / chunk_tokens
     if imitate is not None:
         logged["ptx_loss"] /= update
+    logged["ratio_max"] = world.largest(logged["ratio_max"])
+    for name in ("entropy", "clip_fraction", "ratio"):
+        (sums[name],) = world.totals(sums[name])
     averages = {name: total / seen for name, total in sums.items()}
     return {**averages, **logged, "grad_norm": float(np.mean(norms)), "updates": float(update)}

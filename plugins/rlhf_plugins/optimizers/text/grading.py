@@ -16,6 +16,7 @@ from rlhf_core.plugins import RewardModel
 from rlhf_core.records import Prompt, Sample
 from rlhf_core.rl.masks import row_sums
 from rlhf_core.rl.rewards import Moments, length_excess, penalise_unfinished, standardise
+from rlhf_plugins.optimizers.text import world
 from rlhf_plugins.optimizers.text.experience import Experience
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ class Graded:
     """Reward that a nat of divergence costs in this step."""
     group: int
     """Answers to each prompt; they stand side by side."""
+    prompts: Sequence[Prompt] = ()
+    """B prompts."""
+    samples: Sequence[Sample] = ()
+    """B answers as texts, for those who ask about them."""
 
     @property
     def penalised(self) -> Tensor:
@@ -101,7 +106,7 @@ def scores_of(reward: RewardModel, prompts: Sequence[Prompt], samples: Sequence[
 def opinion(
     lm: LanguageModel, experience: Experience, *, temperature: float, size: int | None, hidden: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """What the frozen `lm` makes of the answers, `size` rows at a time, in one pass.
+    """What the frozen `lm` makes of the answers, `size` rows at a time, in one pass; processes share the rows.
 
     Returns the log-probabilities [B, T] of their tokens, 0 at masked positions, and with `hidden` the last layer's
     states [B, T, H] float32 before each token, else None.
@@ -120,4 +125,4 @@ def opinion(
                 states = torch.zeros(*logprobs.shape, before.shape[-1], device=before.device)
             states[index, :width] = before.float()
         logprobs[index, :width] = torch.where(part.mask, picked, 0.0)
-    return logprobs, states
+    return world.merged(logprobs), None if states is None else world.merged(states)

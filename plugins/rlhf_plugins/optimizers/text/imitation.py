@@ -10,6 +10,7 @@ import torch
 from rlhf_core.lm.logprobs import sequence_logprobs
 from rlhf_core.records import Answer, Demonstration, Prompt
 from rlhf_core.rl.losses import imitation_loss
+from rlhf_plugins.optimizers.text import world
 from rlhf_plugins.optimizers.text.experience import Experience
 
 if TYPE_CHECKING:
@@ -65,4 +66,4 @@ def imitation_gradient(lm: LanguageModel, demonstrations: Sequence[Shown], confi
         loss = imitation_loss(logprobs, part.mask, weights[index], tokens=tokens)
         (config.ptx * loss).backward()
         total += loss.item()
-    return total
+    return world.totals(total)[0]

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlhf_plugins.optimizers.text import world
 from rlhf_plugins.optimizers.text.experience import Experience
-from rlhf_plugins.optimizers.text.grading import Graded
+from rlhf_plugins.optimizers.text.grading import Graded, RewardScale
 from rlhf_plugins.trainee import Trainee
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ class Learner:
         self.config: Any = task.config
         self.run, self.lm, self.temperature = task.run, task.policy.lm, task.temperature
         self.actor = Trainee(self.lm.model, lr=self.config.lr, max_grad_norm=self.config.max_grad_norm)
+
+    def begin(self, scale: RewardScale) -> None:
+        """Called before the first step, with the reward's zero and unit; not where a checkpoint is gone on from."""
 
     def set_rate(self, share: float) -> None:
         """Use `share` of the full learning rates."""
@@ -62,13 +66,16 @@ def minibatches(rows: int, epochs: int, parts: int, key: tuple[int, ...]) -> Ite
 def accumulate(
     experience: Experience, rows: Tensor, size: int | None, loss: Callable[[Experience, Tensor], Tensor]
 ) -> float:
-    """Add up the gradients of `loss(part, index)` over `rows` of the batch, at most `size` rows at a time; the sum."""
+    """Add up the gradients of `loss(part, index)` over this process's share of `rows`, at most `size` rows at a time.
+
+    Returns the sum over all of them, of all processes.
+    """
     total = 0.0
     for index in experience.pieces(size, rows.to(experience.ids.device)):
         value = loss(experience.rows(index), index)
         value.backward()
         total += value.item()
-    return total
+    return world.totals(total)[0]
 
 
 def tokens_an_update(experience: Experience, parts: int) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins import TEXT, LanguageModelPolicy, OptimizeJob, Optimizer, Policy
@@ -22,6 +23,11 @@ class TextOptimizer(Optimizer):
     modality: ClassVar[frozenset[Modality]] = TEXT
     trains: ClassVar[type[Policy]] = LanguageModelPolicy
 
+    @classmethod
+    def reads(cls, config: Any) -> tuple[Path, ...]:
+        """The configuration file of accelerate, where there is one."""
+        return (config.accelerate,) if config.accelerate is not None else ()
+
     def learner(self, task: Task) -> Learner:
         """What learns from the graded batches."""
         raise NotImplementedError
@@ -33,6 +39,14 @@ class TextOptimizer(Optimizer):
         `answer_tokens`. Raises TrainingError where rewards, losses or probabilities are not finite (before they reach
         the weights), where there are no prompts, and where `ptx` has nothing to imitate.
         """
+        if self.config.processes > 1 or self.config.accelerate is not None:
+            from rlhf_plugins.optimizers.text.launch import optimize_in_processes
+
+            return optimize_in_processes(self, job)
+        return self.train(job)
+
+    def train(self, job: OptimizeJob) -> dict[str, Metric]:
+        """`optimize` in this process: all of the work, or its share where it is one of several workers."""
         from rlhf_plugins.optimizers.text.course import Course
         from rlhf_plugins.optimizers.text.task import Task
 

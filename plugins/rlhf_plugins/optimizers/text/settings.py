@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -54,6 +55,8 @@ class Settings(PluginConfig):
     """Optimizer steps an epoch."""
     micro_batch: int | None = Field(None, ge=1)
     """Answers in one forward pass, where memory is short; changes nothing but rounding. None: a whole minibatch."""
+    gradient_checkpointing: bool = False
+    """Recompute activations instead of keeping them: less memory, a third more time."""
     lr: float = Field(3e-4, gt=0)
     """Learning rate of the policy, falling linearly to 0. 3e-4 suits a few million parameters; take 1e-5 for
     adapters on billions, 1e-6 for all of their weights."""
@@ -80,6 +83,14 @@ class Settings(PluginConfig):
     watch: Watch | None = None
     """Looks at the policy with other eyes, keeps the best and stops after the turn. None: trains to the end."""
 
+    processes: int = Field(1, ge=1)
+    """Processes that train together, each on an accelerator of its own (on CPUs, on some of the cores): they share
+    out every batch, and the policy becomes what one process would have made of it, up to rounding. Each holds the
+    whole model; the reward is computed by the process that started them."""
+    accelerate: Path | None = None
+    """Configuration file written by `accelerate config`, for whatever else its launcher should know (GPU ids, several
+    machines on one file system); `processes` above 1 overrides the file's number."""
+
     @property
     def examples(self) -> int:
         """What a batch is cut into minibatches of: its answers."""
@@ -89,6 +100,13 @@ class Settings(PluginConfig):
     def _a_row_in_each_minibatch(self) -> Self:
         if self.minibatches > self.examples:
             raise ValueError(f"{self.minibatches} minibatches of a batch of {self.examples}: some would be empty")
+        return self
+
+    @model_validator(mode="after")
+    def _a_prompt_for_each_process(self) -> Self:
+        prompts = min(self.batch, self.watch.answers if self.watch is not None else self.batch)
+        if self.processes > prompts:
+            raise ValueError(f"{self.processes} processes and {prompts} prompts at a time: some would have none")
         return self
 
 
@@ -115,12 +133,23 @@ class GradientSettings(Settings):
 class CriticSettings(PluginConfig):
     """What a learnt value model asks."""
 
-    value_model: Literal["head", "network"] = "head"
-    """`head`: a small network on the reference's hidden states, almost free. `network`: a transformer of its own
-    that starts as a copy of the policy; a better critic at twice the time and memory."""
+    value_model: Literal["head", "adapters", "network"] = "head"
+    """`head`: a small network on the reference's hidden states, almost free. `network`: a transformer of its own; a
+    better critic at twice the time and memory. `adapters`: such a critic with the memory of adapters, on the base of a
+    policy with `lora`."""
+    value_start: Literal["policy", "reward"] = "policy"
+    """What a `network` or `adapters` begins as: a copy of the policy that values everything at 0, so that the first
+    advantages are the rewards themselves; or the reward model (Ouyang et al. 2022), which must be of the same kind and
+    read the same tokens. A value model that the last round left goes before both."""
     value_lr: float = Field(1e-3, gt=0)
-    """Learning rate of the value model, falling linearly to 0. 1e-3 suits a head; give a network the policy's."""
+    """Learning rate of the value model, falling linearly to 0. 1e-3 suits a head; give the others the policy's."""
     value_epochs: int = Field(4, ge=1)
     """Times that the value model goes through each batch."""
     value_clip: float | None = Field(0.2, gt=0)
     """How far a value may move in one step before its gradient stops."""
+
+    @model_validator(mode="after")
+    def _a_head_starts_from_nothing(self) -> Self:
+        if self.value_start == "reward" and self.value_model == "head":
+            raise ValueError("a value_model `head` has nothing of a reward model's: use adapters or network")
+        return self

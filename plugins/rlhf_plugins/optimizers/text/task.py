@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlhf_core.errors import TrainingError
+from rlhf_core.lm.recompute import recompute_activations
 from rlhf_core.lm.shared import share_base
 from rlhf_core.plugins import LanguageModelPolicy, OptimizeJob
 from rlhf_core.run import Run
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Task:
-    """A job, how to do it, and where to report; policy and reference stand in evaluation mode, on one base if they can.
+    """A job, how to do it, and where to report; the models stand in evaluation mode, on one base if they can.
 
     Raises TrainingError where there are no prompts.
     """
@@ -28,5 +29,8 @@ class Task:
         self.policy, self.reference = job.policy, job.reference
         self.temperature = config.temperature or job.policy.temperature
         share_base(self.policy.lm, self.reference.lm)
+        job.reward.share_base(self.policy)
+        if config.gradient_checkpointing:
+            recompute_activations(self.policy.lm.model)
         for lm in (self.policy.lm, self.reference.lm):
             lm.model.eval()

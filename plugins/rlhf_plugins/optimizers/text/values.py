@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from rlhf_core.lm.adapted_head import AdaptedHead
 from rlhf_core.lm.heads import ScalarHead
 from rlhf_core.lm.precision import computing_in
+from rlhf_plugins.optimizers.text import world
 from rlhf_plugins.optimizers.text.experience import Experience
 from rlhf_plugins.trainee import read_weights, trainable, write_weights
 
@@ -59,12 +61,17 @@ class HeadOnReference(ValueModel):
 
 
 class Network(ValueModel):
-    """A transformer of its own, which starts as a copy of the policy and is trained throughout."""
+    """A transformer of its own, trained throughout: `start`, or a copy of the policy.
 
-    def __init__(self, lm: LanguageModel) -> None:
+    With `adapters` it is that without weights of its own below its adapters: they are the policy's.
+    """
+
+    def __init__(self, lm: LanguageModel, *, adapters: bool = False, start: ScalarHead | None = None) -> None:
         super().__init__()
+        if start is None:
+            start = AdaptedHead.on(lm) if adapters else ScalarHead.from_language_model(lm)
         # float32 even where adapters let the base be kept in less: small updates must not be swallowed.
-        self.scalar = ScalarHead.from_language_model(lm).float().eval()
+        self.scalar = start.float().eval()
         self.compute_dtype = lm.compute_dtype
 
     def values(self, part: Experience, hidden: Tensor | None) -> Tensor:
@@ -82,7 +89,7 @@ def all_values(model: ValueModel, experience: Experience, hidden: Tensor | None,
         width = part.mask.shape[1]
         states = None if hidden is None else hidden[index, :width]
         result[index, :width] = torch.where(part.mask, model.values(part, states), 0.0)
-    return result
+    return world.merged(result)
 
 
 def keep(model: ValueModel, folder: Path) -> None:
