@@ -30,8 +30,6 @@ FEWEST_VALIDATION = 20
 """Held-out examples that say something below which early stopping and calibration would follow chance."""
 CENTRE_ON = 512
 """Training samples that the mean of the scores is taken from."""
-MOST_ANSWERS = 8
-"""Answers in one row at most: each token attends over the whole row, so much longer rows would cost more again."""
 
 
 class LearningConfig(PluginConfig):
@@ -197,20 +195,9 @@ class LearntReward(RewardModel):
         """Calibrated, centred scores. Other samples of the call change a score by rounding only (about 1e-5 of the
         scores' spread in float32, 1e-2 in bfloat16). Answers to one prompt are cheaper together.
         """
-        import numpy as np
-
         self._learnt("Fit it, or load a saved one.")
-        together: dict[str, list[list[int]]] = {}
-        for i, prompt in enumerate(prompts):
-            groups = together.setdefault(prompt.id, [[]])
-            if len(groups[-1]) == MOST_ANSWERS:
-                groups.append([])
-            groups[-1].append(i)
-        groups = [group for groups in together.values() for group in groups]
-        texts = [text_of(sample, self) for sample in samples]
-        values = self._valuer.score(self._rows([Asked(prompts[g[0]], [texts[i] for i in g]) for g in groups]))
-        order = np.argsort(np.concatenate(groups)) if groups else np.zeros(0, dtype=int)
-        values = values[order]
+        asked = [Asked(prompt, [text_of(sample, self)]) for prompt, sample in zip(prompts, samples, strict=True)]
+        values = self._valuer.score(self._rows(asked))
         mean = (self._reward(values) - self.offset) / self.temperature
         return Scores(mean.tolist(), criteria=self._criteria(values))
 
