@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CALIBRATION = "calibration.json"
 FEWEST_VALIDATION = 20
 """Held-out examples that say something below which early stopping and calibration would follow chance."""
-CENTRE_ON = 512
+CENTRE_ON = 256
 """Training samples that the mean of the scores is taken from."""
 
 

@@ -70,7 +70,7 @@ def test_a_span_that_is_none(load, span, wrong):
 
 def test_optuna_is_missing(load, monkeypatch):
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "optuna" else found(name, *rest))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "optuna" else found(name))
     assert "rlhf-pipeline[tune]" in error_of(load, "epochs: {low: 1, high: 4}")
 
 
