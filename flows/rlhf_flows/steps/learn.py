@@ -12,14 +12,15 @@ from rlhf_core.errors import TrainingError
 from rlhf_core.feedback.dataset import FeedbackSet
 from rlhf_core.health import (
     accuracy_by_annotator,
-    accuracy_on_newest,
     by_annotators,
     calibration_table,
+    confounds,
     held_out_annotators,
     held_out_ratings,
     leaks,
-    length_correlation,
     longer_wins,
+    of_strangers,
+    on_newest,
     position_preference,
     predict,
     predictions_of_people,
@@ -99,7 +100,7 @@ def fit_reward(context: StageContext) -> Outcome:
             held_out = without_questions(held_out, known)
         metrics |= _health(context, model, held_out, job.train)
         if strangers:
-            metrics |= _of_strangers(model, by_annotators(held_out, strangers, given=True))
+            metrics |= of_strangers(model, by_annotators(held_out, strangers, given=True))
         if context.pipeline.ask is not None and context.pipeline.ask.measure_selection:
             metrics |= _selection_gain(context, use, replace(job, previous=None), held_out)
         if "reward_accuracy" in metrics:
@@ -134,16 +135,9 @@ def _health(context: StageContext, model: RewardModel, held_out: FeedbackSet, tr
     return (
         found
         | preference_health(predictions, longer_is_better=longer)
-        | accuracy_on_newest(predictions, pairs)
-        | length_correlation(predictions)
+        | on_newest(model, held_out, predictions, pairs)
+        | confounds(predictions, pairs)
     )
-
-
-def _of_strangers(model: RewardModel, held_out: FeedbackSet) -> dict[str, Metric]:
-    """Accuracy on people whom it never heard, about prompts that it never saw."""
-    pairs = held_out.pairs()
-    found = preference_health(predict(model, pairs)) if pairs else {}
-    return {"reward_accuracy_new_annotators": found["reward_accuracy"]} if "reward_accuracy" in found else {}
 
 
 def _selection_gain(context: StageContext, use: Use, job: FitJob, held_out: FeedbackSet) -> dict[str, Metric]:

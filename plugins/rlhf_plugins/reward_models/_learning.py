@@ -60,6 +60,28 @@ class LearningConfig(PluginConfig):
     """Two ratings whose difference is at most this share of their scale are a tie."""
 
 
+class WeighingConfig(LearningConfig):
+    """How a network is trained on what several people said."""
+
+    weigh_annotators: bool = False
+    """Whether annotators count by how reliable their answers show them to be (Dawid-Skene) instead of equally. Pays
+    where several of mixed quality answer each question. In training only: what stops it early, calibrates and measures
+    are the answers as people gave them."""
+
+
+class PreferenceConfig(WeighingConfig):
+    """How a network is trained on pairs. All of it in training only."""
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of each label that is taken for a coin's: 0.1 for labels of which 5 % are wrong by accident."""
+    margin: float = Field(0.0, ge=0)
+    """By how much the better score should lead before its pair is content: so much for a sure preference, half of it
+    for one of 75 %. Keeps pulling sure pairs apart."""
+    balance_length: bool = False
+    """Let pairs that the longer answer wins and pairs that the shorter one wins weigh the same altogether, so that
+    length alone predicts nothing."""
+
+
 class Asked(NamedTuple):
     """Some texts that answer one prompt."""
 
@@ -107,9 +129,17 @@ class LearntReward(RewardModel):
         """How many of the items say something."""
         return len(items)
 
+    def _lessons(self, feedback: FeedbackSet) -> list[Any]:
+        """What `feedback` teaches in training."""
+        return self._items(feedback)
+
     def _objective(self, items: Sequence[Any]) -> Objective:
         """The items as rows with a loss."""
         raise NotImplementedError
+
+    def _training(self, items: Sequence[Any]) -> Objective:
+        """The objective of lessons; held-out items have the plain one."""
+        return self._objective(items)
 
     def _reward(self, values: Floats) -> Floats:
         """[A] from the network's values [A] or [A, K]."""
@@ -157,13 +187,13 @@ class LearntReward(RewardModel):
 
         from rlhf_plugins.reward_models._fitting import Fitting
 
-        items = self._items(job.train)
+        items = self._lessons(job.train)
         if not self._informative(items):
             raise TrainingError(self._nothing(len(job.train), items), remedy=self.remedy)
         held_out = self._items(job.validation)
         items = self._fresh(items, job.previous)
         self._start(job, [*items, *held_out])
-        train, valid = self._objective(items), self._objective(held_out)
+        train, valid = self._training(items), self._objective(held_out)
         self._check(train.rows)
         enough = self._informative(held_out) >= FEWEST_VALIDATION
         if not enough:

@@ -302,6 +302,14 @@ def test_shared_prompts_change_nothing(base):
     valuer.packs = False
     assert packed == pytest.approx(valuer.score(rows), abs=1e-5)
     assert packed[0] == pytest.approx(packed[2], abs=1e-5)
+    assert valuer.trims
+    # One whose last MLP mixes positions is found out.
+    mlp = model.scalar.backbone.layers[-1].mlp
+    alone = mlp.forward
+    mlp.forward = lambda x: alone(x) + x.mean(dim=1, keepdim=True)
+    valuer.check(rows)
+    assert not valuer.trims
+    mlp.forward = alone
     # One that ignores the mask is found out.
     valuer.packs = True
     honest = model.scalar.backbone.forward
