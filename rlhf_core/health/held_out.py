@@ -83,8 +83,14 @@ def of_strangers(model: RewardModel, held_out: FeedbackSet) -> dict[str, Metric]
 
 def only(found: Predictions, places: Sequence[int]) -> Predictions:
     """Some of the pairs."""
-    arrays = (each[list(places)] for each in (found.predicted, found.stated, found.weight, found.longer))
-    return Predictions(*arrays, prompts=[found.prompts[i] for i in places])
+    kept = list(places)
+    return Predictions(
+        predicted=found.predicted[kept],
+        stated=found.stated[kept],
+        weight=found.weight[kept],
+        longer=found.longer[kept],
+        prompts=[found.prompts[i] for i in kept],
+    )
 
 
 def _renamed(metrics: dict[str, Metric], suffix: str) -> dict[str, Metric]:
