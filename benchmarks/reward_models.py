@@ -2,7 +2,7 @@
 
     python benchmarks/reward_models.py [--data clickbait17 pandalm ...] [--kinds pairwise ...] [--limit N]
                                        [--model FOLDER] [--epochs N] [--json]
-    python benchmarks/reward_models.py --trl [--limit N]
+    python benchmarks/reward_models.py --trl --data hh-helpful upworthy [--limit N]
 
 The data sets lie in the folder RLHF_TEST_DATA. Splits are by A/B test, post, dialogue or instruction, as training makes
 them. Accuracy is that of held-out pairs with a winner, with a 95 % interval over prompts; ECE the calibration error of
@@ -10,8 +10,9 @@ sigma(score difference); Spearman the rank correlation of scores with people's m
 Seconds are those of the fit. Without `--model` transformers start from a small model of random weights, with a
 vocabulary of the training texts: what they reach says what they learn from these labels alone.
 
-`--trl` measures training pairs per second of `pairwise` and of TRL's RewardTrainer on the same pairs, the same starting
-weights, the same batches of 32, one epoch, nothing held out; what either needs for tokens counts.
+`--trl` measures training pairs per CPU second of `pairwise` and of TRL's RewardTrainer on the same pairs, the same
+starting weights, batches of 32, one epoch, nothing held out; what either needs for tokens and scaling counts. A
+dialogue holds one pair, an A/B test of k headlines k (k - 1) / 2, whose answers `pairwise` computes once.
 """
 
 from __future__ import annotations
@@ -171,10 +172,18 @@ def start_of(train: FeedbackSet, folder: Path | None) -> Given:
 
 
 def thinned(answers: Iterator[Answer], limit: int | None) -> FeedbackSet:
-    """At most `limit` answers, evenly from the whole, whatever order the data comes in."""
+    """About `limit` answers: all of some prompts, evenly from the whole, whatever order the data comes in."""
     found = list(answers)
-    step = max(len(found) // limit, 1) if limit else 1
-    return FeedbackSet.of(found[::step][:limit])
+    if limit is None or len(found) <= limit:
+        return FeedbackSet.of(found)
+    groups: dict[str, list[Answer]] = {}
+    # Posts without a question all answer one prompt.
+    whole = len({answer.question.prompt.id for answer in found}) > 1
+    for answer in found:
+        groups.setdefault(answer.question.prompt.id if whole else answer.question.id, []).append(answer)
+    step = len(found) / limit
+    kept = [group for i, group in enumerate(groups.values()) if int(i / step) != int((i - 1) / step)]
+    return FeedbackSet.of(answer for group in kept for answer in group)
 
 
 def measured(model: RewardModel, held_out: FeedbackSet) -> dict[str, Metric]:
@@ -222,21 +231,19 @@ def table(name: str, feedback: FeedbackSet, options: argparse.Namespace, registr
     return {"train": len(train), "test": len(test), "models": rows}
 
 
-def against_trl(limit: int | None, registry: Registry, folder: Path | None) -> dict[str, float]:
-    """Training pairs per second of both."""
-    feedback = thinned(hh("helpful")(registry), limit)
-    train = feedback.split("train")
+def against_trl(name: str, limit: int | None, registry: Registry, folder: Path | None) -> dict[str, float]:
+    """Training pairs per CPU second of both."""
+    train = thinned(SETS[name](registry), limit).split("train")
     pairs = len([pair for pair in train.pairs() if pair.probability != 0.5])
     base = start_of(train, folder)
     found = {"pairs": float(pairs)}
     for kind in ("pairwise", "trl_reward"):
         model = registry.create("reward_models", Use(use=kind, epochs=1, batch=32))
-        start = time.perf_counter()
+        start = time.process_time()
         model.fit(FitJob(train=train, validation=FeedbackSet(), base=base))
-        found[kind] = pairs / (time.perf_counter() - start)
-        print(f"{kind:12} {found[kind]:8.1f} pairs/s")
+        found[kind] = pairs / (time.process_time() - start)
     found["ratio"] = found["pairwise"] / found["trl_reward"]
-    print(f"{'ratio':12} {found['ratio']:8.2f}")
+    print(f"{name:12} {pairs:6} {found['pairwise']:9.1f} {found['trl_reward']:11.1f} {found['ratio']:7.2f}")
     return found
 
 
@@ -245,7 +252,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--kinds", nargs="*", choices=list(KINDS), default=list(KINDS))
-    parser.add_argument("--limit", type=int, help="answers of each data set at most")
+    parser.add_argument("--limit", type=int, help="about so many answers of each data set")
     parser.add_argument("--model", type=Path, help="a causal language model that transformers start from")
     parser.add_argument("--epochs", type=int, help="epochs of every kind but the ensemble; default: its own")
     parser.add_argument("--trl", action="store_true", help="measure the speed against TRL's RewardTrainer instead")
@@ -254,7 +261,9 @@ def main() -> None:
     registry = Registry()
     found: dict[str, Any]
     if options.trl:
-        found = {"benchmark": "reward_models_trl", **against_trl(options.limit, registry, options.model)}
+        print(f"{'data':12} {'pairs':>6} {'pairwise':>9} {'trl_reward':>11} {'ratio':>7}   pairs per CPU second")
+        measured_on = {name: against_trl(name, options.limit, registry, options.model) for name in options.data}
+        found = {"benchmark": "reward_models_trl", "data": measured_on}
     else:
         print(f"{'data':12} {'model':14} {'accuracy':>22} {'ECE':>7} {'Spearman':>9} {'seconds':>8}")
         tables = {

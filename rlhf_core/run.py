@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rlhf_core.files import sync_tree
+from rlhf_core.metrics import Metric
 
 
 class Checkpoints:
@@ -82,3 +83,14 @@ class Run:
 
     def note(self, text: str) -> None:
         """Say something worth knowing once: a fallback taken, rows left out."""
+
+    def attempt(self, name: str, settings: Mapping[str, object]) -> Run:
+        """A run below this one, for one of several attempts at the same work: the same seed, so that attempts differ
+        by their `settings` alone, and checkpoints in a folder `name` of their own.
+        """
+        folder = self.checkpoints.folder
+        return Run(self.seed, Checkpoints(folder / name if folder is not None else None))
+
+    def end(self, metrics: Mapping[str, Metric], error: BaseException | None = None) -> None:
+        """Say what an attempt came to; with `error`, why it came to nothing. Its checkpoints are forgotten."""
+        self.checkpoints.clear()

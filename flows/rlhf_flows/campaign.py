@@ -21,7 +21,7 @@ from rlhf_flows.artifacts import Ref
 from rlhf_flows.engine import Engine
 from rlhf_flows.promotions import Promotion, champion_round
 from rlhf_flows.stage import Stage, StageResult
-from rlhf_flows.steps import collect, data, judge, learn, policy
+from rlhf_flows.steps import collect, data, judge, learn, policy, tune
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Round:
     reward: Ref | None = None
     optimized: Ref | None = None
     parent: Ref | None = None
+    tuning: Ref | None = None
+    """The search whose settings the reward model was fitted with."""
 
 
 @dataclass
@@ -164,15 +166,17 @@ class Campaign:
         reward_plugin = ("reward_models", pipeline.reward)
         policy_plugin = ("policies", pipeline.policy)
         snapshot = self._snapshot(number, self.collected) if _needs_feedback(self.registry, pipeline) else None
+        learnt_from = {
+            "snapshot": snapshot.ref if snapshot else None,
+            "base": self.warm_start.policy,
+            "previous": before.reward,
+        }
+        tuning = self._tune(number, learnt_from) if pipeline.tune is not None and snapshot else None
         reward = self._run(
             Stage(
                 "reward", learn.fit_reward, "reward", "reward", number,
                 plugins=(reward_plugin, policy_plugin),
-                inputs={
-                    "snapshot": snapshot.ref if snapshot else None,
-                    "base": self.warm_start.policy,
-                    "previous": before.reward,
-                },
+                inputs=learnt_from | ({"tuning": tuning} if tuning else {}),
                 settings={
                     "annotators": pipeline.test.annotators,
                     "measure_selection": pipeline.ask is not None and pipeline.ask.measure_selection,
@@ -228,9 +232,25 @@ class Campaign:
             reward=reward.ref,
             optimized=optimized.ref,
             parent=start.policy,
+            tuning=tuning,
         )
         self.rounds.append(done)
         return done
+
+    def _tune(self, number: int, learnt_from: Mapping[str, Ref | None]) -> Ref:
+        """The search for the reward model's settings: this round's, or the first one's."""
+        pipeline, known = self.pipeline, self.rounds[-1].tuning
+        assert pipeline.tune is not None
+        if known is not None and pipeline.tune.rounds == "first":
+            return known
+        return self._run(
+            Stage(
+                "tune", tune.tune_reward, "tune", "tuning", number,
+                plugins=(("reward_models", pipeline.reward), ("policies", pipeline.policy)),
+                settings={**pipeline.tune.model_dump(mode="json"), "annotators": pipeline.test.annotators},
+                inputs=learnt_from,
+            )
+        ).ref  # fmt: skip
 
     def _run(self, stage: Stage) -> StageResult:
         return self.engine.run(stage)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from rlhf_core.errors import Waiting
+from rlhf_core.metrics import Metric
 from rlhf_core.pipeline import Pipeline
 from rlhf_core.plugins.registry import Registry
 from rlhf_core.run import Checkpoints, Run
@@ -66,6 +67,27 @@ class StageRun(Run):
     def note(self, text: str) -> None:
         """To the terminal."""
         self._display.note(text)
+
+    def attempt(self, name: str, settings: Mapping[str, object]) -> Run:
+        """With an MLflow run below the stage's, whose parameters are the settings."""
+        record = self._record.attempt(name, settings)
+        folder = self.checkpoints.folder
+        assert folder is not None
+        run = Attempt(self.seed, FlushedCheckpoints(folder / name, record), self._display, record)
+        run.store_url, run.pipeline, run.round = self.store_url, self.pipeline, self.round
+        return run
+
+    def end(self, metrics: Mapping[str, Metric], error: BaseException | None = None) -> None:
+        """To the attempt's MLflow run."""
+        super().end(metrics)
+        self._record.ended(metrics, error)
+
+
+class Attempt(StageRun):
+    """One of several attempts at the same work."""
+
+    def note(self, text: str) -> None:
+        """Nothing: every attempt would say it again."""
 
 
 class StageCache:

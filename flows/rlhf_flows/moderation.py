@@ -14,6 +14,7 @@ from rlhf_core.health.threshold import Threshold, threshold_for_precision
 from rlhf_core.plugins import RewardModel, Use
 from rlhf_core.plugins.registry import Registry
 from rlhf_core.records import Prompt, Sample
+from rlhf_flows.steps.artifacts_io import remembered_use
 
 ANYTHING = "Say something."
 """The prompt of texts that answer none."""
@@ -23,12 +24,12 @@ class Moderator:
     """Scores texts by how harmful they are: a criterion of the model, or minus its reward."""
 
     def __init__(self, use: Use, folder: Path | None, criterion: str | None) -> None:
-        registry = Registry()
-        self.model: RewardModel = registry.create("reward_models", use)
+        if folder is not None and (folder / "reward").is_dir():
+            folder = folder / "reward"  # as in the artifacts of a campaign
+        self.model: RewardModel = Registry().create("reward_models", remembered_use(folder, use) if folder else use)
         self.criterion = criterion
         if folder is not None:
-            # The artifacts of a campaign hold the model below `reward`.
-            self.model.load(folder / "reward" if (folder / "reward").is_dir() else folder)
+            self.model.load(folder)
 
     def harm(self, rows: list[dict[str, Any]]) -> list[float]:
         """One number a row, the higher the worse. Raises RlhfError where the model has no such criterion."""

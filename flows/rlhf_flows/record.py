@@ -96,6 +96,21 @@ class StageRecord:
         else:
             self.run.finish()
 
+    def attempt(self, name: str, settings: Mapping[str, object]) -> StageRecord:
+        """The record of one of several attempts in this stage, below it."""
+        tags = {"rlhf.level": "attempt", "rlhf.stage": self.stage.name, "rlhf.round": str(self.stage.round)}
+        run = self.run.child(f"{self.run.key}/{name}", name, tags)
+        run.log_params(settings)
+        return StageRecord(run, self.curve.with_name(f"{self.curve.stem}-{name}.jsonl"), self.stage)
+
+    def ended(self, metrics: Mapping[str, Metric], error: BaseException | None) -> None:
+        """An attempt is over."""
+        if error is not None:
+            self.failed(error)
+            return
+        self.run.log_metric_objects(metrics, self.stage.round)
+        self.run.finish()
+
     def failed(self, error: BaseException) -> None:
         """The stage ended with an error, or was stopped."""
         self.run.set_tags({"rlhf.error": f"{type(error).__name__}: {error}"})

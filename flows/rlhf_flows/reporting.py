@@ -13,6 +13,7 @@ from rlhf_core.report.data import About, CalibrationBin, FeedbackSummary, RoundD
 from rlhf_flows.campaign import Campaign, Round
 from rlhf_flows.record import CampaignRecord
 from rlhf_flows.stage import StageResult
+from rlhf_flows.steps.tune import trial_rows
 from rlhf_flows.workspace import Workspace, write_atomically
 
 SHOWN_STAGES = ("warm_start", "reward", "optimize")
@@ -60,6 +61,8 @@ def _data(record: CampaignRecord, workspace: Workspace, done: Round) -> RoundDat
     heard = workspace.artifacts / done.reward.uri / "annotators.json" if done.reward else None
     if heard is not None and heard.exists() and (rows := json.loads(heard.read_text())):
         tables["reward_model_by_annotator"] = rows
+    if done.tuning is not None and record.pipeline.tune is not None:
+        tables["reward_model_trials"] = trial_rows(workspace.artifacts / done.tuning.uri, record.pipeline.tune.metric)
     samples = [SampleRow.of(row) for row in tables.pop("samples", [])]
     decision = Decision(promote=done.promoted, reasons=done.reasons) if done.number else None
     stages = {name: curve for (number, name), curve in record.curves.items() if number == done.number}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from math import fsum
+from math import fsum, log
 
 from rlhf_core.feedback.agreement import krippendorff_alpha, pairwise_agreement
 from rlhf_core.feedback.convert import ranking_pairs
@@ -33,6 +33,29 @@ def weighed_labels(votes: Mapping[Pairing, Sequence[tuple[str, float]]]) -> dict
         return {}
     found = dawid_skene(labels, values=("lower", "tie", "higher"))
     return {pair: lower + tie / 2 for pair, (lower, tie, _) in ((pair, found.truth[pair]) for pair in votes)}
+
+
+def annotator_weights(answers: Iterable[Answer]) -> dict[str, float]:
+    """How much each annotator of comparisons and rankings should count, 1 on average over what they said of pairs.
+
+    log(accuracy / (1 - accuracy)) + log(K - 1) of their Dawid-Skene accuracy on K = 3 values (lower, tie, higher), the
+    weight that a vote of this accuracy has in the most probable label (Hastie et al. 2009, "Multi-class AdaBoost"); 0
+    for those at chance or below. All 1 where nobody is better than chance.
+    """
+    said = preference_labels(answers)
+    labels = [Label(pair, who, value) for pair, votes in said.items() for who, value in votes.items()]
+    if not labels:
+        return {}
+    found = dawid_skene(labels, values=("lower", "tie", "higher"))
+    weights = {name: vote_weight(found.accuracy(name), 3) for name in found.confusion}
+    mean = fsum(weights[label.annotator] for label in labels) / len(labels)
+    return {name: weight / mean if mean else 1.0 for name, weight in weights.items()}
+
+
+def vote_weight(accuracy: float, values: int) -> float:
+    """log(a / (1 - a)) + log(K - 1), at least 0: what a vote of accuracy a among K values is worth."""
+    accuracy = min(max(accuracy, 1e-6), 1 - 1e-6)
+    return max(log(accuracy / (1 - accuracy)) + log(values - 1), 0.0)
 
 
 def preference(probability: float) -> str:

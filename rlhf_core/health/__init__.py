@@ -1,14 +1,16 @@
 """How far a reward model can be trusted: what it predicts beside what people said."""
 
+from rlhf_core.health.confounds import confounds, pair_correlation, sentiment
 from rlhf_core.health.held_out import (
     accuracy_by_annotator,
-    accuracy_on_newest,
     by_annotators,
     held_out_annotators,
     held_out_ratings,
     leaks,
     length,
-    length_correlation,
+    of_strangers,
+    on_newest,
+    only,
     position_preference,
     predict,
     predictions,
@@ -36,10 +38,10 @@ from rlhf_core.health.preferences import (
 from rlhf_core.health.ratings import pearson, rating_health, spearman, threshold_accuracy
 
 __all__ = [
-    "Patch", "Predictions", "accuracy", "accuracy_by_annotator", "accuracy_on_newest", "auc", "both_orders", "brier",
-    "by_annotators", "calibration_table", "confusion", "ece", "held_out_annotators", "held_out_ratings", "leaks",
-    "length", "length_correlation", "length_rule", "log_loss", "longer_first", "longer_wins", "pearson",
-    "position_preference", "predict", "predictions", "predictions_of_people", "preference_health", "rating_health",
-    "read_patches", "regressions", "spearman", "surer_first", "threshold_accuracy", "weighted_mean",
-    "without_questions",
+    "Patch", "Predictions", "accuracy", "accuracy_by_annotator", "auc", "both_orders", "brier", "by_annotators",
+    "calibration_table", "confounds", "confusion", "ece", "held_out_annotators", "held_out_ratings", "leaks", "length",
+    "length_rule", "log_loss", "longer_first", "longer_wins", "of_strangers", "on_newest", "only", "pair_correlation",
+    "pearson", "position_preference", "predict", "predictions", "predictions_of_people", "preference_health",
+    "rating_health", "read_patches", "regressions", "sentiment", "spearman", "surer_first", "threshold_accuracy",
+    "weighted_mean", "without_questions",
 ]  # fmt: skip

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlhf_core.health.preferences import Predictions, accuracy, weighted_mean
-from rlhf_core.health.ratings import rating_health, spearman
+from rlhf_core.health.preferences import Predictions, accuracy, preference_health, weighted_mean
+from rlhf_core.health.ratings import rating_health
 from rlhf_core.metrics import Metric
 from rlhf_core.records import Answer, Comparison, Sample
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rlhf_core.plugins import RewardModel
 
 Floats = NDArray[np.float64]
+PARTIAL = ("accuracy", "precision", "recall", "f1", "auc", "ece", "brier", "spearman")
+"""What is also measured on a part of the held-out feedback."""
 
 
 def predictions(pairs: Sequence[Pair], predicted: Any) -> Predictions:
@@ -53,12 +55,47 @@ def newest(pairs: Sequence[Pair]) -> list[int]:
     return [i for i, round_ in enumerate(rounds) if round_ == last] if min(rounds, default=0) < last else []
 
 
-def accuracy_on_newest(found: Predictions, pairs: Sequence[Pair], seed: int = 0) -> dict[str, Metric]:
-    """`reward_accuracy_newest`: on the newest policy's samples, which the policy's training moved away from the
-    others; it falls before the accuracy on all pairs does.
+def on_newest(
+    model: RewardModel, held_out: FeedbackSet, found: Predictions, pairs: Sequence[Pair]
+) -> dict[str, Metric]:
+    """`reward_` + each of `PARTIAL` + `_newest`: on the newest policy's samples, which the policy's training moved away
+    from the others; they fall before the figures of all pairs do. `found` are the predictions for `pairs`, which are
+    those of `held_out`. Empty where all samples are of one round.
     """
-    places = newest(pairs)
-    return _accuracy(found, places, "reward_accuracy_newest", seed)
+    from rlhf_core.feedback.dataset import FeedbackSet
+
+    metrics = preference_health(only(found, newest(pairs)))
+    rounds = {sample.round for answer in held_out.answers() for sample in answer.question.samples}
+    if len(rounds) > 1:
+        last = max(rounds)
+        fresh = (a for a in held_out.answers() if any(sample.round == last for sample in a.question.samples))
+        metrics |= held_out_ratings(model, FeedbackSet(fresh))
+    return _renamed(metrics, "_newest")
+
+
+def of_strangers(model: RewardModel, held_out: FeedbackSet) -> dict[str, Metric]:
+    """`reward_` + each of `PARTIAL` + `_new_annotators`: on people whom the model never heard, about prompts that it
+    never saw; `held_out` are their answers.
+    """
+    metrics = preference_health(predict(model, held_out.pairs()))
+    return _renamed(metrics | held_out_ratings(model, held_out), "_new_annotators")
+
+
+def only(found: Predictions, places: Sequence[int]) -> Predictions:
+    """Some of the pairs."""
+    kept = list(places)
+    return Predictions(
+        predicted=found.predicted[kept],
+        stated=found.stated[kept],
+        weight=found.weight[kept],
+        longer=found.longer[kept],
+        prompts=[found.prompts[i] for i in kept],
+    )
+
+
+def _renamed(metrics: dict[str, Metric], suffix: str) -> dict[str, Metric]:
+    named = {f"reward_{name}": f"reward_{name}{suffix}" for name in PARTIAL}
+    return {named[name]: metric for name, metric in metrics.items() if name in named}
 
 
 def accuracy_by_annotator(model: RewardModel, held_out: FeedbackSet, fewest: int = 20) -> dict[str, tuple[float, int]]:
@@ -103,17 +140,6 @@ def predictions_of_people(feedback: FeedbackSet) -> Predictions:
     """What people said of all pairs, as if predicted: for figures of the labels alone."""
     pairs = feedback.pairs()
     return predictions(pairs, [pair.probability for pair in pairs])
-
-
-def length_correlation(found: Predictions) -> dict[str, Metric]:
-    """`reward_length_correlation`: rank correlation of the predicted preference with the difference in length.
-
-    Compare it with the same figure of people's own preferences: what is above it the model has made up.
-    """
-    gaps = np.concatenate([found.predicted - 0.5, 0.5 - found.predicted])
-    # Both orders of every pair, so that the order in which it is stored does not matter.
-    value = spearman(gaps, np.concatenate([found.longer, -found.longer]))
-    return {} if np.isnan(value) else {"reward_length_correlation": Metric(value=value, n=len(found.predicted))}
 
 
 def position_preference(feedback: FeedbackSet) -> dict[str, Metric]:
@@ -172,13 +198,3 @@ def _traces(answer: Answer) -> set[tuple[str, str]]:
     place = ("group", prompt.group) if prompt.group else ("prompt", prompt.content)
     said = {(prompt.content, str(sample.text)) for sample in answer.question.samples if sample.text is not None}
     return {place, *said}
-
-
-def _accuracy(found: Predictions, places: Sequence[int], name: str, seed: int) -> dict[str, Metric]:
-    kept = [i for i in places if found.stated[i] != 0.5]
-    if not kept:
-        return {}
-    right = np.where(
-        found.predicted[kept] == 0.5, 0.5, (found.predicted[kept] > 0.5) == (found.stated[kept] > 0.5)
-    ).astype(float)
-    return {name: weighted_mean(right, found.weight[kept], [found.prompts[i] for i in kept], seed=seed)}

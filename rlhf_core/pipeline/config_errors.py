@@ -80,14 +80,16 @@ def _message(item: dict[str, Any], model: type[BaseModel], loc: Loc) -> str:
 
 def _fields_at(model: type[BaseModel], loc: Loc) -> list[str]:
     """Names of the fields of the model that stands at `loc` inside `model`."""
+    in_mapping = False
     for part in loc:
-        if isinstance(part, int):
+        if isinstance(part, int) or in_mapping:
+            in_mapping = False
             continue
         field = model.model_fields.get(part)
         inner = _model_in(field.annotation) if field else None
-        if inner is None:
+        if field is None or inner is None:
             return []
-        model = inner
+        model, in_mapping = inner, get_origin(field.annotation) is dict
     return list(model.model_fields)
 
 
@@ -108,6 +110,6 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The first model in an annotation such as `tuple[Model, ...] | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if get_origin(annotation) in (Union, types.UnionType, tuple, list):
+    if get_origin(annotation) in (Union, types.UnionType, tuple, list, dict):
         return next((found for found in map(_model_in, get_args(annotation)) if found), None)
     return None

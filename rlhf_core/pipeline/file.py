@@ -15,6 +15,7 @@ from rlhf_core.errors import PipelineError
 from rlhf_core.pipeline import Pipeline
 from rlhf_core.pipeline.config_errors import explain
 from rlhf_core.pipeline.parts import ChosenPlugin, Misfit, choose, dotted
+from rlhf_core.pipeline.tuning import misfits_of_tuning
 from rlhf_core.pipeline.yaml_source import Document
 from rlhf_core.plugins.registry import Registry
 from rlhf_core.plugins.slots import Loc
@@ -74,7 +75,10 @@ def load_pipeline(path: Path, overrides: Sequence[str] = (), registry: Registry 
         raise PipelineProblems(
             [_problem(document, Misfit(complaint.loc, complaint.what)) for complaint in complaints]
         ) from error
-    chosen, misfits = choose(pipeline, registry or Registry())
+    registry = registry or Registry()
+    chosen, misfits = choose(pipeline, registry)
+    # A reward model that does not fit as it is written would be blamed on every field of the search space.
+    misfits = misfits or misfits_of_tuning(pipeline, registry)
     if misfits:
         raise PipelineProblems([_problem(document, misfit) for misfit in misfits])
     return LoadedPipeline(pipeline, document, chosen)

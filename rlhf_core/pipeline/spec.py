@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from rlhf_core.plugins.base import Use
 
@@ -61,6 +61,52 @@ class Test(Part):
     it never heard (`reward_accuracy_new_annotators`). 0 for none, which learns from everybody."""
 
 
+class Span(Part):
+    """Where one field is searched: `{low: 1e-4, high: 1e-2, log: true}` or `{among: [16, 32, 64]}`."""
+
+    low: int | float | None = None
+    """The least value."""
+    high: int | float | None = None
+    """The greatest value. Where both ends are written as whole numbers, all values are whole."""
+    log: bool = False
+    """Search evenly over the logarithm, as suits learning rates."""
+    among: tuple[JsonValue, ...] | None = Field(None, min_length=1)
+    """Instead of a range: the values to choose from."""
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        if (self.among is None) == (self.low is None or self.high is None):
+            raise ValueError("give either `low` and `high`, or `among`")
+        if self.low is not None and self.high is not None:
+            if not self.low < self.high:
+                raise ValueError(f"low ({self.low}) should be less than high ({self.high})")
+            if self.log and self.low <= 0:
+                raise ValueError("a logarithmic range should start above 0")
+        return self
+
+    def examples(self) -> list[JsonValue]:
+        """Values that are all right only if the whole span is: its ends and a point between, or all choices."""
+        if self.among is not None:
+            return list(self.among)
+        assert self.low is not None and self.high is not None
+        whole = isinstance(self.low, int) and isinstance(self.high, int)
+        return [self.low, self.high] if whole else [self.low, self.high, self.low + 0.382 * (self.high - self.low)]
+
+
+class Tune(Part):
+    """Search for the reward model's settings before it is fitted."""
+
+    space: dict[str, Span] = Field(min_length=1)
+    """Fields of the reward model and where to search them; those of an ensemble's member as `members.0.lr`."""
+    trials: int = Field(16, ge=1)
+    """Fits to try, the first of them as `reward` is written."""
+    metric: Literal["log_loss", "brier", "accuracy", "auc", "spearman"] = "log_loss"
+    """What a trial is judged by, on the feedback of validation prompts: test prompts stay unseen. `spearman` needs
+    ratings, the others pairs; the first two are best when low."""
+    rounds: Literal["first", "every"] = "first"
+    """`first`: later rounds keep what the first one chose. `every`: each round searches anew on all its feedback."""
+
+
 class Pipeline(Part):
     """One pipeline file."""
 
@@ -80,6 +126,8 @@ class Pipeline(Part):
     """Asking for new feedback; left out where the data brings all feedback."""
     reward: Annotated[Use, Use.of("reward_models")]
     """Learns what is preferred."""
+    tune: Tune | None = None
+    """Search for the reward model's settings; needs the extra `tune`."""
     patches: tuple[Path, ...] = ()
     """Patch sets: JSONL files of problems that were found once (`prompt`, `better`, `worse`; `why` for the reader and
     `since`, the first round that must get it right). A reward model that does not score `better` above `worse` stops

@@ -19,11 +19,12 @@ from rlhf_core.plugins.registry import PluginInfo, Registry
 from rlhf_core.plugins.slots import Loc
 from rlhf_core.records import Comparison, Demonstration, Feedback, Ranking, Rating
 
+_PARTIAL = ("accuracy", "auc", "brier", "ece", "f1", "precision", "recall", "spearman")
 STAGE_METRICS = frozenset(
     f"reward_{name}"
     for name in (
-        "accuracy", "accuracy_new_annotators", "accuracy_newest", "accuracy_worst_annotator", "auc", "brier", "ece",
-        "f1", "length_correlation", "pearson", "precision", "recall", "spearman", "spread",
+        *(f"{name}{of}" for name in _PARTIAL for of in ("", "_new_annotators", "_newest")),
+        "accuracy_worst_annotator", "length_correlation", "pearson", "sentiment_correlation", "spread",
     )
 )  # fmt: skip
 """Metrics that gates may read although no evaluator produces them: how the reward model did on held-out prompts."""

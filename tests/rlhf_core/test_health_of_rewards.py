@@ -82,14 +82,66 @@ def test_accuracy_by_annotator():
     assert found == {"ada": (1.0, 30), "contrary": (0.0, 30)}
 
 
-def test_accuracy_on_the_newest_samples():
+def test_on_the_newest_samples():
     old = [compared(question(f"o{i}", f"good {i}", f"bad {i}", round_=1), [1, 0]) for i in range(10)]
     new = [compared(question(f"n{i}", f"good {i}", f"bad {i}", round_=2), [i % 2, 1 - i % 2]) for i in range(10)]
-    pairs = FeedbackSet.of([*old, *new]).pairs()
-    found = health.accuracy_on_newest(health.predict(Goods(), pairs), pairs)
+    rated = [question(f"r{i}", " ".join(["good"] * (i + 1)), "bad", round_=2) for i in range(5)]
+    new += [
+        Answer(question=asked, feedback=asked.rate(0, -i, low=-9, high=9, annotator="a"))
+        for i, asked in enumerate(rated)
+    ]
+    both = FeedbackSet.of([*old, *new])
+    pairs = both.pairs()
+    found = health.on_newest(Goods(), both, health.predict(Goods(), pairs), pairs)
     assert found["reward_accuracy_newest"].value == 0.5 and found["reward_accuracy_newest"].n == 10
-    only = FeedbackSet.of(old).pairs()
-    assert health.accuracy_on_newest(health.predict(Goods(), only), only) == {}
+    fresh = [pair for pair in pairs if pair.first.round == 2]
+    alone = health.preference_health(health.predict(Goods(), fresh))
+    for name in ("precision", "recall", "f1", "auc", "ece", "brier"):
+        assert found[f"reward_{name}_newest"] == alone[f"reward_{name}"]
+    assert found["reward_spearman_newest"].value == pytest.approx(-1)
+    assert "reward_log_loss_newest" not in found
+    past = FeedbackSet.of(old)
+    assert health.on_newest(Goods(), past, health.predict(Goods(), past.pairs()), past.pairs()) == {}
+
+
+def test_on_people_whom_it_never_heard():
+    answers = [compared(question(f"p{i}", f"good {i}", f"bad {i}"), [i % 4 > 0, i % 4 == 0], "new") for i in range(8)]
+    found = health.of_strangers(Goods(), FeedbackSet.of(answers))
+    assert found["reward_accuracy_new_annotators"].value == 0.75
+    assert found["reward_auc_new_annotators"].value == 0.75
+    assert not [name for name in found if not name.endswith("_new_annotators")]
+    assert health.of_strangers(Goods(), FeedbackSet()) == {}
+
+
+def test_words_that_sound_good_or_bad():
+    assert health.sentiment("A WONDERFUL, happy town") == 2
+    assert health.sentiment("a terrible war; nice weather") == -1
+    assert health.sentiment("goodness knows the badge") == 0, "whole words only"
+    assert health.sentiment("这是一个优秀的计划，非常成功") == 2
+    assert health.sentiment("糟糕的失败") == -2
+    assert health.sentiment("") == 0
+
+
+def test_a_model_that_likes_happy_words_shows():
+    class Happy(RewardModel):
+        def score(self, prompts, samples):
+            return Scores([sample.text.count("happy") for sample in samples])
+
+    rng = random.Random(0)
+    answers = []
+    for i in range(60):
+        texts = ["happy " * rng.randint(0, 3) + "word " * rng.randint(0, 3) + str(side) for side in (0, 1)]
+        answers.append(compared(question(f"p{i}", *texts), rng.sample([0, 1], 2)))
+    pairs = FeedbackSet.of(answers).pairs()
+    found = health.confounds(health.predict(Happy(), pairs), pairs)
+    assert found["reward_sentiment_correlation"].value == pytest.approx(1, abs=1e-9)
+    assert abs(found["people_sentiment_correlation"].value) < 0.4
+    assert {"reward_length_correlation", "people_length_correlation"} < set(found)
+    # As SciPy finds it on both orders of every pair.
+    stated = np.array([pair.probability for pair in pairs])
+    mood = np.array([health.sentiment(pair.first.text) - health.sentiment(pair.second.text) for pair in pairs])
+    expected = stats.spearmanr([*stated, *(1 - stated)], [*mood, *-mood]).statistic
+    assert found["people_sentiment_correlation"].value == pytest.approx(expected)
 
 
 def test_a_model_that_likes_length_shows():
@@ -102,14 +154,14 @@ def test_a_model_that_likes_length_shows():
         compared(question(f"p{i}", "w" * rng.randint(1, 40), "v" * rng.randint(1, 40)), [1, 0]) for i in range(50)
     ]
     pairs = FeedbackSet.of(answers).pairs()
-    found = health.length_correlation(health.predict(Length(), pairs))
+    found = health.confounds(health.predict(Length(), pairs), pairs)
     assert found["reward_length_correlation"].value == pytest.approx(1, abs=1e-3)
 
     class Constant(RewardModel):
         def score(self, prompts, samples):
             return Scores([0.0] * len(samples))
 
-    assert health.length_correlation(health.predict(Constant(), pairs)) == {}
+    assert "reward_length_correlation" not in health.confounds(health.predict(Constant(), pairs), pairs)
 
 
 def test_what_is_shown_first_wins_too_often():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from rlhf_core.errors import DataError
+from rlhf_core.pipeline.tuning import with_values
 from rlhf_core.plugins import Policy, RewardModel, Scores, Use
 from rlhf_core.records import Answer, Prompt, Question, Record, Sample, Split
 from rlhf_core.splits import split_of
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from rlhf_core.lm.heads import ScalarHead
 
 R = TypeVar("R", bound=Record)
+CHOSEN = "chosen.json"
+"""What a search for settings chose."""
+CONFIGURED = "configured.json"
+"""Settings of a saved reward model that a search chose."""
 
 
 def write_records(path: Path, records: Iterable[Record]) -> int:
@@ -93,11 +99,29 @@ def load_policy(context: StageContext, name: str) -> Policy:
 
 def load_reward(context: StageContext, name: str, use: Use) -> RewardModel:
     """The reward model in input `name`; one that learns from nothing needs no input."""
-    model: RewardModel = context.create("reward_models", use)
     folder = context.input(name)
+    if folder is not None:
+        use = remembered_use(folder / "reward", use)
+    model: RewardModel = context.create("reward_models", use)
     if folder is not None:
         model.load(folder / "reward")
     return model
+
+
+def tuned(use: Use, tuning: Path | None) -> Use:
+    """`use` with what the search whose artifact is the folder `tuning` chose; as it is without a search."""
+    return use if tuning is None else with_values(use, json.loads((tuning / CHOSEN).read_text(encoding="utf-8")))
+
+
+def remember_use(folder: Path, use: Use) -> None:
+    """Write beside a reward model how it was configured, where that does not stand in the pipeline."""
+    (folder / CONFIGURED).write_text(use.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def remembered_use(folder: Path, use: Use) -> Use:
+    """How the reward model in `folder` was configured; `use` where nothing else is written there."""
+    path = folder / CONFIGURED
+    return Use.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else use
 
 
 def load_proxy(context: StageContext) -> RewardModel:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,14 +12,15 @@ from rlhf_core.errors import TrainingError
 from rlhf_core.feedback.dataset import FeedbackSet
 from rlhf_core.health import (
     accuracy_by_annotator,
-    accuracy_on_newest,
     by_annotators,
     calibration_table,
+    confounds,
     held_out_annotators,
     held_out_ratings,
     leaks,
-    length_correlation,
     longer_wins,
+    of_strangers,
+    on_newest,
     position_preference,
     predict,
     predictions_of_people,
@@ -29,7 +32,7 @@ from rlhf_core.health import (
     without_questions,
 )
 from rlhf_core.metrics import Metric
-from rlhf_core.plugins import CONTROL_ARM, FitJob, OptimizeJob, Optimizer, RewardModel
+from rlhf_core.plugins import CONTROL_ARM, FitJob, OptimizeJob, Optimizer, RewardModel, Use
 from rlhf_core.run import Run
 from rlhf_flows.stage import Outcome, StageContext
 from rlhf_flows.steps.artifacts_io import (
@@ -38,7 +41,9 @@ from rlhf_flows.steps.artifacts_io import (
     load_proxy,
     load_reward,
     prompts_of,
+    remember_use,
     save_into,
+    tuned,
 )
 
 SHOWN_PATCHES = 10
@@ -47,43 +52,57 @@ FEWEST_MATCHED = 10
 """Questions of each arm below which nothing is said about what selection gains."""
 
 
+class Learning(NamedTuple):
+    """What a reward model learns from, and what it is measured on."""
+
+    job: FitJob
+    test: FeedbackSet
+    strangers: set[str]
+    """Annotators whose answers are neither in the job's training nor in its validation feedback."""
+
+
+def fit_job(context: StageContext, use: Use) -> Learning:
+    """The snapshot's feedback by splits, without the annotators that are held out. Raises TrainingError without any."""
+    feedback = FeedbackSet.open(context.need("snapshot"))
+    train, validation, test = (feedback.split(name) for name in ("train", "validation", "test"))
+    if not len(train):
+        raise TrainingError(
+            "no feedback is on training prompts.", remedy="Collect more feedback, or check the data's splits."
+        )
+    strangers = held_out_annotators(train, context.pipeline.test.annotators)
+    if strangers:
+        context.run.note(f"learns nothing from {', '.join(sorted(strangers))}: held out to be measured on")
+        train, validation = (by_annotators(part, strangers, given=False) for part in (train, validation))
+    previous = load_reward(context, "previous", use) if context.input("previous") is not None else None
+    base = load_policy(context, "base") if context.input("base") is not None else None
+    return Learning(FitJob(train=train, validation=validation, previous=previous, base=base), test, strangers)
+
+
 def fit_reward(context: StageContext) -> Outcome:
     """Fit the reward model on the training prompts' feedback; measure it on feedback that it never saw.
 
     It is measured on the test prompts' feedback; where there is none, on the validation prompts', which decided when
     to stop: the stage says which.
     """
-    use = context.pipeline.reward
+    use = tuned(context.pipeline.reward, context.input("tuning"))
     model: RewardModel = context.create("reward_models", use)
     metrics: dict[str, Metric] = {}
     summary = "nothing to learn"
     if model.learns_from:
-        feedback = FeedbackSet.open(context.need("snapshot"))
-        train, validation, test = (feedback.split(name) for name in ("train", "validation", "test"))
-        if not len(train):
-            raise TrainingError(
-                "no feedback is on training prompts.", remedy="Collect more feedback, or check the data's splits."
-            )
-        share = context.pipeline.test.annotators
-        strangers = held_out_annotators(train, share)
-        if strangers:
-            context.run.note(f"learns nothing from {', '.join(sorted(strangers))}: held out to be measured on")
-            train, validation = (by_annotators(part, strangers, given=False) for part in (train, validation))
-        previous = load_reward(context, "previous", use) if context.input("previous") is not None else None
-        base = load_policy(context, "base") if context.input("base") is not None else None
-        metrics = dict(model.fit(FitJob(train=train, validation=validation, previous=previous, base=base)))
-        held_out = test if test.pairs() or test.ratings() else validation
-        if held_out is validation:
+        job, test, strangers = fit_job(context, use)
+        metrics = dict(model.fit(job))
+        held_out = test if test.pairs() or test.ratings() else job.validation
+        if held_out is job.validation:
             context.run.note("no feedback on test prompts yet: measured on the validation prompts")
-        known = leaks(train, held_out)
+        known = leaks(job.train, held_out)
         if known:
             context.run.note(f"{len(known)} held-out questions are known from training: not measured on them")
             held_out = without_questions(held_out, known)
-        metrics |= _health(context, model, held_out, train)
+        metrics |= _health(context, model, held_out, job.train)
         if strangers:
-            metrics |= _of_strangers(model, by_annotators(held_out, strangers, given=True))
+            metrics |= of_strangers(model, by_annotators(held_out, strangers, given=True))
         if context.pipeline.ask is not None and context.pipeline.ask.measure_selection:
-            metrics |= _selection_gain(context, FitJob(train=train, validation=validation, base=base), held_out)
+            metrics |= _selection_gain(context, use, replace(job, previous=None), held_out)
         if "reward_accuracy" in metrics:
             shown = {name: metrics.get(f"reward_{name}") for name in ("ece", "length_accuracy")}
             summary = f"accuracy {metrics['reward_accuracy']}"
@@ -92,6 +111,8 @@ def fit_reward(context: StageContext) -> Outcome:
         elif "reward_spearman" in metrics:
             summary = f"Spearman {metrics['reward_spearman']}"
     save_into(model, context.draft / "reward")
+    if context.input("tuning") is not None:
+        remember_use(context.draft / "reward", use)
     return Outcome(metrics, {"summary": summary})
 
 
@@ -114,19 +135,12 @@ def _health(context: StageContext, model: RewardModel, held_out: FeedbackSet, tr
     return (
         found
         | preference_health(predictions, longer_is_better=longer)
-        | accuracy_on_newest(predictions, pairs)
-        | length_correlation(predictions)
+        | on_newest(model, held_out, predictions, pairs)
+        | confounds(predictions, pairs)
     )
 
 
-def _of_strangers(model: RewardModel, held_out: FeedbackSet) -> dict[str, Metric]:
-    """Accuracy on people whom it never heard, about prompts that it never saw."""
-    pairs = held_out.pairs()
-    found = preference_health(predict(model, pairs)) if pairs else {}
-    return {"reward_accuracy_new_annotators": found["reward_accuracy"]} if "reward_accuracy" in found else {}
-
-
-def _selection_gain(context: StageContext, job: FitJob, held_out: FeedbackSet) -> dict[str, Metric]:
+def _selection_gain(context: StageContext, use: Use, job: FitJob, held_out: FeedbackSet) -> dict[str, Metric]:
     """Accuracy of a reward model fitted on chosen questions less that of one fitted on the control arm's, from equally
     many questions each. Both are measured on the same held-out prompts, which are always asked about by lot.
     """
@@ -143,7 +157,7 @@ def _selection_gain(context: StageContext, job: FitJob, held_out: FeedbackSet) -
     for arm in arms:
         # Ids are as good as random: the first ones are a fair sample of the arm.
         kept = without_questions(job.train, set(asked) - set(arm[:count]))
-        model: RewardModel = context.registry.create("reward_models", context.pipeline.reward, Run(context.run.seed))
+        model: RewardModel = context.registry.create("reward_models", use, Run(context.run.seed))
         model.fit(FitJob(train=kept, validation=job.validation, base=job.base))
         seen = predict(model, pairs)
         right.append(np.where(seen.predicted == 0.5, 0.5, (seen.predicted > 0.5) == (seen.stated > 0.5)).astype(float))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -51,27 +53,46 @@ def sigmoid(x: Floats) -> Floats:
     return 0.5 * (1 + np.tanh(x / 2))
 
 
-def batches_by_length(lengths: NDArray[np.int64], size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+def groups_of(shared: Sequence[Hashable]) -> NDArray[np.int64]:
+    """[N] numbers of groups, from 0: items that share something are of one group, those with None of their own."""
+    places: dict[Hashable, int] = {}
+    keys = [(i, None) if one is None else (None, one) for i, one in enumerate(shared)]
+    return np.array([places.setdefault(key, len(places)) for key in keys], dtype=np.int64)
+
+
+def batches_by_length(
+    lengths: NDArray[np.int64], groups: NDArray[np.int64], size: int, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
     """A random order of all items in batches of at most `size` items of similar length, batches in random order.
 
-    Items are shuffled, then sorted by length within stretches of 16 batches: little padding, and batches that differ
-    from epoch to epoch.
+    Groups are shuffled, then sorted by length within stretches of about 16 batches: little padding, and batches that
+    differ from epoch to epoch. The items of one of the `groups` [N] (see `groups_of`) follow one another, so that all
+    but those at a batch's border are in one batch; a group that would fill a batch is taken apart.
     """
-    order = rng.permutation(len(lengths))
-    stretch = 16 * size
-    batches = []
-    for start in range(0, len(order), stretch):
-        part = order[start : start + stretch]
-        part = part[np.argsort(lengths[part], kind="stable")]
-        batches += [part[i : i + size] for i in range(0, len(part), size)]
+    if not len(lengths):
+        return []
+    apart = np.bincount(groups)[groups] >= size
+    _, groups = np.unique(np.where(apart, len(groups) + np.arange(len(groups)), groups), return_inverse=True)
+    sizes = np.bincount(groups)
+    members = np.split(np.argsort(groups, kind="stable"), np.cumsum(sizes)[:-1])
+    typical = np.bincount(groups, lengths) / sizes
+    order = rng.permutation(len(sizes))
+    stretch = (np.cumsum(sizes[order]) - sizes[order]) // (16 * size)
+    # Groups of equally many items go together too: their shared rows have about the same length.
+    order = order[np.lexsort((typical[order], sizes[order], stretch))]
+    items = np.concatenate([members[group] for group in order])
+    batches = [items[i : i + size] for i in range(0, len(items), size)]
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def set_dropout(scalar: torch.nn.Module, rate: float) -> None:
-    """Dropout of `rate` before the head and wherever the architecture has a place for it."""
-    for module in scalar.modules():
+    """Dropout of `rate` before the head and on all that layers hand on, but not on attention weights.
+
+    Those would have to be written out in full instead of going through the fused kernels: a third more time a step.
+    """
+    for path, module in scalar.named_modules():
         if isinstance(module, torch.nn.Dropout):
-            module.p = rate
+            module.p = 0.0 if "att" in path.rsplit(".", 1)[-1] else rate
         for name in ("attention_dropout", "attn_dropout"):
             if isinstance(getattr(module, name, None), float):
-                setattr(module, name, rate)
+                setattr(module, name, 0.0)

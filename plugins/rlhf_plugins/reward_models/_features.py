@@ -23,6 +23,10 @@ class FeatureRow(NamedTuple):
         """All rows cost the same."""
         return 1
 
+    @property
+    def shares(self) -> None:
+        """Nothing."""
+
 
 def grams(text: str) -> list[str]:
     """The words of a text, in any script, and its pairs of neighbours."""

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from rlhf_core.errors import TrainingError
 from rlhf_core.run import Run
-from rlhf_plugins.reward_models._bradley_terry import batches_by_length
+from rlhf_plugins.reward_models._bradley_terry import batches_by_length, groups_of
 from rlhf_plugins.reward_models._objectives import Objective
 
 CHECKPOINT_STEPS = 200
@@ -71,6 +71,7 @@ class Fitting:
         self.valuer, self.scalar, self.train, self.run = valuer, valuer.scalar, train, run
         self.epochs, self.batch, self.lr, self.patience, self.validate = epochs, batch, lr, patience, validate
         self.lengths = np.array([row.length for row in train.rows])
+        self.groups = groups_of([row.shares for row in train.rows])
         self.steps = epochs * len(self._batches(0))
         matrices = [p for p in self.scalar.parameters() if p.ndim > 1]
         others = [p for p in self.scalar.parameters() if p.ndim <= 1]
@@ -97,7 +98,7 @@ class Fitting:
         return self.state
 
     def _batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        return batches_by_length(self.lengths, self.batch, np.random.default_rng([self.run.seed, epoch]))
+        return batches_by_length(self.lengths, self.groups, self.batch, np.random.default_rng([self.run.seed, epoch]))
 
     def _step(self, batch: NDArray[np.int64]) -> None:
         state, device = self.state, next(self.scalar.parameters()).device

@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 CALIBRATION = "calibration.json"
 FEWEST_VALIDATION = 20
 """Held-out examples that say something below which early stopping and calibration would follow chance."""
-CENTRE_ON = 512
+CENTRE_ON = 256
 """Training samples that the mean of the scores is taken from."""
-MOST_ANSWERS = 8
-"""Answers in one row at most: each token attends over the whole row, so much longer rows would cost more again."""
 
 
 class LearningConfig(PluginConfig):
@@ -60,6 +58,28 @@ class LearningConfig(PluginConfig):
     best epoch's weights are kept in any case."""
     tie_below: float = Field(0.0, ge=0, le=1)
     """Two ratings whose difference is at most this share of their scale are a tie."""
+
+
+class WeighingConfig(LearningConfig):
+    """How a network is trained on what several people said."""
+
+    weigh_annotators: bool = False
+    """Whether annotators count by how reliable their answers show them to be (Dawid-Skene) instead of equally. Pays
+    where several of mixed quality answer each question. In training only: what stops it early, calibrates and measures
+    are the answers as people gave them."""
+
+
+class PreferenceConfig(WeighingConfig):
+    """How a network is trained on pairs. All of it in training only."""
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of each label that is taken for a coin's: 0.1 for labels of which 5 % are wrong by accident."""
+    margin: float = Field(0.0, ge=0)
+    """By how much the better score should lead before its pair is content: so much for a sure preference, half of it
+    for one of 75 %. Keeps pulling sure pairs apart."""
+    balance_length: bool = False
+    """Let pairs that the longer answer wins and pairs that the shorter one wins weigh the same altogether, so that
+    length alone predicts nothing."""
 
 
 class Asked(NamedTuple):
@@ -109,9 +129,17 @@ class LearntReward(RewardModel):
         """How many of the items say something."""
         return len(items)
 
+    def _lessons(self, feedback: FeedbackSet) -> list[Any]:
+        """What `feedback` teaches in training."""
+        return self._items(feedback)
+
     def _objective(self, items: Sequence[Any]) -> Objective:
         """The items as rows with a loss."""
         raise NotImplementedError
+
+    def _training(self, items: Sequence[Any]) -> Objective:
+        """The objective of lessons; held-out items have the plain one."""
+        return self._objective(items)
 
     def _reward(self, values: Floats) -> Floats:
         """[A] from the network's values [A] or [A, K]."""
@@ -159,13 +187,13 @@ class LearntReward(RewardModel):
 
         from rlhf_plugins.reward_models._fitting import Fitting
 
-        items = self._items(job.train)
+        items = self._lessons(job.train)
         if not self._informative(items):
             raise TrainingError(self._nothing(len(job.train), items), remedy=self.remedy)
         held_out = self._items(job.validation)
         items = self._fresh(items, job.previous)
         self._start(job, [*items, *held_out])
-        train, valid = self._objective(items), self._objective(held_out)
+        train, valid = self._training(items), self._objective(held_out)
         self._check(train.rows)
         enough = self._informative(held_out) >= FEWEST_VALIDATION
         if not enough:
@@ -197,20 +225,9 @@ class LearntReward(RewardModel):
         """Calibrated, centred scores. Other samples of the call change a score by rounding only (about 1e-5 of the
         scores' spread in float32, 1e-2 in bfloat16). Answers to one prompt are cheaper together.
         """
-        import numpy as np
-
         self._learnt("Fit it, or load a saved one.")
-        together: dict[str, list[list[int]]] = {}
-        for i, prompt in enumerate(prompts):
-            groups = together.setdefault(prompt.id, [[]])
-            if len(groups[-1]) == MOST_ANSWERS:
-                groups.append([])
-            groups[-1].append(i)
-        groups = [group for groups in together.values() for group in groups]
-        texts = [text_of(sample, self) for sample in samples]
-        values = self._valuer.score(self._rows([Asked(prompts[g[0]], [texts[i] for i in g]) for g in groups]))
-        order = np.argsort(np.concatenate(groups)) if groups else np.zeros(0, dtype=int)
-        values = values[order]
+        asked = [Asked(prompt, [text_of(sample, self)]) for prompt, sample in zip(prompts, samples, strict=True)]
+        values = self._valuer.score(self._rows(asked))
         mean = (self._reward(values) - self.offset) / self.temperature
         return Scores(mean.tolist(), criteria=self._criteria(values))
 

@@ -46,6 +46,8 @@ class Pairs:
     rows: Sequence[Any]
     stated: Floats
     weight: Floats
+    lead: Floats | None = None
+    """By how much the first should lead before the pair is content."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -58,7 +60,10 @@ class Pairs:
     def loss(self, values: torch.Tensor, batch: Places) -> torch.Tensor:
         """Bradley-Terry; see `preference_loss`."""
         stated, weight = _like(values, self.stated[batch]), _like(values, self.relative[batch])
-        return preference_loss(values[0::2] - values[1::2], stated, weight)
+        margins = values[0::2] - values[1::2]
+        if self.lead is not None:
+            margins = margins - _like(values, self.lead[batch])
+        return preference_loss(margins, stated, weight)
 
     def figures(self, values: torch.Tensor, batch: Places) -> dict[str, float]:
         """Accuracy of the step, where a pair has a winner."""
@@ -174,6 +179,8 @@ class Costs:
     """[N, 2] 1 safe, 0 unsafe, NaN unknown; the second column of rows of one answer is NaN."""
     weight: Floats
     """[N] numbers of answers."""
+    balance: Floats | None = None
+    """[N, 2] factors of the signs' weights; see `class_balance`."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -191,7 +198,8 @@ class Costs:
         which = torch.from_numpy(pairs).to(values.device)
         known = torch.from_numpy(labels).to(values.device)
         order = logistic((table[:, 0] - table[:, 1])[which], _like(values, stated[pairs]), weight[which])
-        sign = logistic(table[known], _like(values, safe[labels]), weight.unsqueeze(1).expand(-1, 2)[known])
+        balance = 1.0 if self.balance is None else _like(values, self.balance[batch][labels])
+        sign = logistic(table[known], _like(values, safe[labels]), weight.unsqueeze(1).expand(-1, 2)[known] * balance)
         return (order if pairs.any() else 0.0 * values.sum()) + (sign if labels.any() else 0.0 * values.sum())
 
     def figures(self, values: torch.Tensor, batch: Places) -> dict[str, float]:
@@ -223,6 +231,17 @@ def two_hot(scores: Floats, bins: int) -> Floats:
     found[rows, low] = 1 - (place - low)
     found[rows, low + 1] = place - low
     return found
+
+
+def class_balance(labels: Places, weight: Floats) -> Floats:
+    """Factors [N] for `weight` [N] that make all classes of `labels` [N] equally heavy: total / (classes * class's).
+
+    The "balanced" heuristic of King and Zeng 2001 ("Logistic regression in rare events data"), as in scikit-learn.
+    """
+    _, place = np.unique(labels, return_inverse=True)
+    heavy = np.bincount(place, weight)
+    factors: Floats = (weight.sum() / (len(heavy) * heavy))[place]
+    return factors
 
 
 def pair_accuracy(margins: torch.Tensor, stated: torch.Tensor) -> dict[str, float]:

@@ -86,6 +86,8 @@ class Row(NamedTuple):
     """Number of the other one; None where a segment is rated by itself and the other is worth nothing."""
     length: int
     """Steps of both."""
+    shares: None = None
+    """Nothing is computed for several rows at once."""
 
 
 @dataclass(frozen=True)

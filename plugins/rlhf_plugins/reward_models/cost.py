@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
@@ -56,6 +57,9 @@ class Cost(TransformerReward):
         over all criteria."""
         threshold: float = Field(0.5, ge=0, le=1)
         """Place on the scale, from 0 to 1, from which a sample is safe."""
+        balance: bool = False
+        """Let safe and unsafe answers weigh the same in training, however rare the unsafe ones are. The zero then
+        stands where both errors cost the same, not where an answer is as likely safe as unsafe."""
 
     def _items(self, feedback: FeedbackSet) -> list[Judged]:
         return judged_samples(feedback, self.config.criterion, self.config.threshold)
@@ -86,6 +90,20 @@ class Cost(TransformerReward):
                     safe[i, j] = float(one)
         stated = np.array([np.nan if item.safer is None else item.safer for item in items], dtype=float)
         return Costs(rows, stated, safe, np.array([item.weight for item in items], dtype=float))
+
+    def _training(self, items: Sequence[Any]) -> Costs:
+        import numpy as np
+
+        from rlhf_plugins.reward_models._objectives import class_balance
+
+        plain = self._objective(items)
+        known = ~np.isnan(plain.safe)
+        if not self.config.balance or not known.any():
+            return plain
+        balance = np.ones_like(plain.safe)
+        weight = np.broadcast_to(plain.weight[:, None], known.shape)
+        balance[known] = class_balance(plain.safe[known].astype(int), weight[known])
+        return replace(plain, balance=balance)
 
     def _criteria(self, values: Floats) -> dict[str, list[float]]:
         return {"cost": (-values).tolist()}

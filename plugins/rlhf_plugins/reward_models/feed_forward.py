@@ -13,7 +13,7 @@ from pydantic import Field
 from rlhf_core.errors import TrainingError
 from rlhf_core.plugins import FitJob
 from rlhf_core.records import Comparison, Ranking, Rating
-from rlhf_plugins.reward_models._learning import Asked, LearningConfig, LearntReward
+from rlhf_plugins.reward_models._learning import Asked, LearntReward, PreferenceConfig
 
 if TYPE_CHECKING:
     from rlhf_core.feedback.dataset import FeedbackSet
@@ -34,7 +34,7 @@ class FeedForward(LearntReward):
     learns_from = frozenset({Comparison, Ranking, Rating})
     description = "feed_forward.json"
 
-    class Config(LearningConfig):
+    class Config(PreferenceConfig):
         """Features and network."""
 
         epochs: int = Field(10, ge=1)
@@ -51,11 +51,19 @@ class FeedForward(LearntReward):
     def _items(self, feedback: FeedbackSet) -> list[Any]:
         return feedback.pairs(tie_below=self.config.tie_below)
 
+    def _lessons(self, feedback: FeedbackSet) -> list[Any]:
+        return feedback.pairs(tie_below=self.config.tie_below, weigh=self.config.weigh_annotators)
+
     def _informative(self, items: Sequence[Any]) -> int:
         return sum(pair.probability != 0.5 for pair in items)
 
     def _objective(self, items: Sequence[Any]) -> Pairs:
         return self._tensors(items)
+
+    def _training(self, items: Sequence[Any]) -> Pairs:
+        from rlhf_plugins.reward_models._preferences import for_training
+
+        return for_training(self._tensors(items), items, self.config)
 
     def _start(self, job: FitJob, items: Sequence[Any] = ()) -> None:
         """Features of the training texts and an untrained network; or the last round's, with its vocabulary."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlhf_core.records import Comparison, Prompt, Ranking, Rating, Sample
+from rlhf_plugins.reward_models._learning import WeighingConfig
 from rlhf_plugins.reward_models._transformer import TransformerConfig, TransformerReward
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class RankingReward(TransformerReward):
     learns_from = frozenset({Ranking, Comparison, Rating})
     description = "ranking.json"
 
-    class Config(TransformerConfig):
+    class Config(TransformerConfig, WeighingConfig):
         """What it starts from and how it is trained."""
 
     def set_up(self) -> None:
@@ -44,6 +45,9 @@ class RankingReward(TransformerReward):
 
     def _items(self, feedback: FeedbackSet) -> list[RankedSamples]:
         return ranked_samples(feedback, self.config.tie_below)
+
+    def _lessons(self, feedback: FeedbackSet) -> list[RankedSamples]:
+        return ranked_samples(feedback, self.config.tie_below, weigh=self.config.weigh_annotators)
 
     def _informative(self, items: Sequence[Any]) -> int:
         return sum(any(len(set(ranks)) > 1 for ranks, _ in item.orders) for item in items)
@@ -78,11 +82,19 @@ class RankingReward(TransformerReward):
         return "rankings"
 
 
-def ranked_samples(feedback: FeedbackSet, tie_below: float) -> list[RankedSamples]:
-    """All answers about one set of samples together; the samples in the order of their ids, so is the list."""
+def ranked_samples(feedback: FeedbackSet, tie_below: float, weigh: bool = False) -> list[RankedSamples]:
+    """All answers about one set of samples together; the samples in the order of their ids, so is the list.
+
+    With `weigh`, annotators count by their reliability: see `annotator_weights`, and `FeedbackSet.pairs` for ratings.
+    """
+    from rlhf_core.feedback.aggregate import annotator_weights
+
+    reliable = annotator_weights(feedback.answers()) if weigh else {}
     found: dict[tuple[str, ...], tuple[Prompt, tuple[Sample, ...], Counter[tuple[int, ...]]]] = {}
 
     def add(prompt: Prompt, samples: Sequence[Sample], ranks: Sequence[int], weight: float) -> None:
+        if not weight:
+            return
         order = sorted(range(len(samples)), key=lambda i: samples[i].id)
         kept = tuple(samples[i] for i in order)
         entry = found.setdefault(tuple(sample.id for sample in kept), (prompt, kept, Counter()))
@@ -100,12 +112,13 @@ def ranked_samples(feedback: FeedbackSet, tie_below: float) -> list[RankedSample
 
     for answer in feedback.only("ranking", "comparison").answers():
         question, given = answer.question, answer.feedback
+        counts = reliable.get(given.annotator, 1.0)
         samples = {sample.id: sample for sample in question.samples}
         if isinstance(given, Comparison):
-            add_pair(question.prompt, samples[given.first], samples[given.second], given.probability, 1.0)
+            add_pair(question.prompt, samples[given.first], samples[given.second], given.probability, counts)
         elif isinstance(given, Ranking):
-            add(question.prompt, [samples[name] for name in given.samples], given.ranks, 1.0)
-    for pair in feedback.only("rating").pairs(tie_below=tie_below):
+            add(question.prompt, [samples[name] for name in given.samples], given.ranks, counts)
+    for pair in feedback.only("rating").pairs(tie_below=tie_below, weigh=weigh):
         add_pair(pair.prompt, pair.first, pair.second, pair.probability, pair.weight)
     return [
         RankedSamples(prompt, samples, tuple(sorted(orders.items())))

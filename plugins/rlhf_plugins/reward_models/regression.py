@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -52,7 +53,9 @@ class Regression(TransformerReward):
         """`squared`: one output, mean squared error. `ordinal`: cross-entropy over `bins` ordered bins, the prediction
         is their mean; often better for noisy or skewed ratings (Farebrother et al. 2024)."""
         bins: int = Field(5, ge=2)
-        """Bins of `ordinal`, evenly over the scale: 5 for a scale of 1 to 5."""
+        """Bins of `ordinal` and of `balance`, evenly over the scale: 5 for a scale of 1 to 5."""
+        balance: bool = False
+        """Let all bins weigh the same in training, so that rare ratings are not averaged away."""
         criterion: str | None = None
         """Learn only ratings on this criterion. Left out: the mean over all."""
         threshold: float = Field(0.5, ge=0, le=1)
@@ -87,6 +90,18 @@ class Regression(TransformerReward):
         if self.config.loss == "ordinal":
             return BinnedRatings(rows, two_hot(stated, self.config.bins), weight)
         return Ratings(rows, stated[:, None], weight[:, None])
+
+    def _training(self, items: Sequence[Any]) -> Ratings | BinnedRatings:
+        import numpy as np
+
+        from rlhf_plugins.reward_models._objectives import class_balance
+
+        plain = self._objective(items)
+        if not self.config.balance:
+            return plain
+        bins = np.rint(np.array([item.score for item in items]) * (self.config.bins - 1)).astype(int)
+        factors = class_balance(bins, np.array([float(item.n) for item in items]))
+        return replace(plain, weight=plain.weight * factors.reshape(-1, *[1] * (plain.weight.ndim - 1)))
 
     def _reward(self, values: Floats) -> Floats:
         import numpy as np

@@ -1,8 +1,16 @@
+import math
 from itertools import product
 
 import pytest
 
-from rlhf_core.feedback.aggregate import agreement, preference_labels, soft_label, weighed_labels
+from rlhf_core.feedback.aggregate import (
+    agreement,
+    annotator_weights,
+    preference_labels,
+    soft_label,
+    vote_weight,
+    weighed_labels,
+)
 from rlhf_core.feedback.dataset import FeedbackSet
 from rlhf_core.records import Answer, Comparison, Prompt, Question, Sample
 
@@ -68,3 +76,22 @@ def test_a_set_of_feedback_can_be_weighed():
     assert [pair[:3] + pair[4:] for pair in plain] == [pair[:3] + pair[4:] for pair in weighed]
     assert {round(pair.probability, 2) for pair in plain} == {0.0, 0.33, 0.67, 1.0}
     assert all(min(pair.probability, 1 - pair.probability) < 0.05 for pair in weighed)
+
+
+def test_votes_by_reliability():
+    # SAMME: a vote of accuracy 0.75 among three is worth log 3 + log 2, one at chance nothing.
+    assert vote_weight(0.75, 3) == pytest.approx(math.log(6))
+    assert vote_weight(1 / 3, 3) == pytest.approx(0, abs=1e-12)
+    assert vote_weight(0.1, 3) == 0
+    answers = []
+    for number in range(60):
+        prompt = Prompt(text=f"p{number}")
+        samples = tuple(sorted((Sample(prompt_id=prompt.id, text=t) for t in "ab"), key=lambda sample: sample.id))
+        question = Question(prompt=prompt, samples=samples)
+        for annotator, wrong in (("ann", number % 20 == 0), ("ben", False), ("con", number % 3 == 0)):
+            scores = (1, 0) if bool(number % 2) != wrong else (0, 1)
+            answers.append(Answer(question=question, feedback=question.compare(scores, annotator=annotator)))
+    found = annotator_weights(answers)
+    assert found["ben"] > found["ann"] > found["con"] > 0
+    assert sum(found.values()) == pytest.approx(3)
+    assert annotator_weights([]) == {}

@@ -1,0 +1,119 @@
+"""Searching for the reward model's settings before it is fitted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rlhf_core.errors import RlhfError, TrainingError
+from rlhf_core.health import held_out_ratings, predict, preference_health
+from rlhf_core.metrics import Metric
+from rlhf_core.pipeline.tuning import with_values
+from rlhf_core.plugins import FitJob, RewardModel, Use
+from rlhf_core.run import Checkpoints
+from rlhf_flows.search import Search, Trial
+from rlhf_flows.stage import Outcome, StageContext
+from rlhf_flows.steps.artifacts_io import CHOSEN
+from rlhf_flows.steps.learn import fit_job
+
+TRIALS = "trials.json"
+BEST_WHEN_HIGH = ("accuracy", "auc", "spearman")
+
+
+def tune_reward(context: StageContext) -> Outcome:
+    """Try settings of the reward model on the training feedback, judged on the validation prompts' feedback.
+
+    Every trial is an MLflow run below this stage's. A killed search goes on with the trial that it was in. The first
+    trial is the model as it is written, so the choice is never worse on the validation feedback. Raises TrainingError
+    where no trial could be judged.
+    """
+    tune, written = context.pipeline.tune, context.pipeline.reward
+    assert tune is not None
+    job = fit_job(context, written).job
+    search = Search(tune.space, context.run.seed, maximize=tune.metric in BEST_WHEN_HIGH)
+    folder = context.run.checkpoints.folder
+    kept = Checkpoints(folder / "search" if folder is not None else None)
+    if found := kept.latest():
+        search.read((found[1] / TRIALS).read_text(encoding="utf-8"))
+    while len(search.trials) < tune.trials:
+        number, values = len(search.trials), search.propose()
+        known = search.known(values)
+        if known is not None:
+            search.trials.append(Trial(number, values, known.score, known.error))
+        else:
+            search.trials.append(_tried(context, job, with_values(written, values), values, number, tune.metric))
+        context.run.progress(number + 1, tune.trials, _words(search, tune.metric))
+        kept.save(number + 1, lambda place: _write(place / TRIALS, search.to_json()))
+    best = search.best
+    if best is None:
+        errors = sorted({trial.error for trial in search.trials})
+        raise TrainingError(
+            f"none of the {tune.trials} trials of `tune` could be judged by {tune.metric}: {'; '.join(errors)}",
+            remedy="Collect more feedback, choose another `tune.metric`, or narrow `tune.space`.",
+        )
+    _write(context.draft / TRIALS, search.to_json())
+    _write(context.draft / CHOSEN, json.dumps(best.values, indent=1) + "\n")
+    scores = {"tuned": best.score, "as_written": search.trials[0].score}
+    metrics = {
+        f"{tune.metric}_validation_{name}": Metric(value=score) for name, score in scores.items() if score is not None
+    }
+    return Outcome(metrics, {"summary": _words(search, tune.metric)})
+
+
+def trial_rows(tuning: Path, metric: str) -> list[dict[str, object]]:
+    """The trials as rows of a table, the chosen one marked."""
+    trials = [Trial(**row) for row in json.loads((tuning / TRIALS).read_text(encoding="utf-8"))]
+    chosen = json.loads((tuning / CHOSEN).read_text(encoding="utf-8"))
+    first = next(trial.number for trial in trials if trial.values == chosen and trial.score is not None)
+    return [
+        {
+            "trial": trial.number,
+            **(trial.values or {"settings": "as written"}),
+            f"validation {metric}": trial.score,
+            "chosen": "yes" if trial.number == first else "",
+            "error": trial.error,
+        }
+        for trial in trials
+    ]
+
+
+def _tried(context: StageContext, job: FitJob, use: Use, values: dict[str, object], number: int, metric: str) -> Trial:
+    """One trial. An error of the fit is the trial's own; the search goes on."""
+    run = context.run.attempt(f"trial-{number}", values)
+    model: RewardModel = context.registry.create("reward_models", use, run)
+    try:
+        model.fit(job)
+        score = judged(model, job, metric)
+    except RlhfError as error:
+        run.end({}, error)
+        return Trial(number, values, None, error.what)
+    run.end({f"validation_{metric}": Metric(value=score)})
+    return Trial(number, values, score)
+
+
+def judged(model: RewardModel, job: FitJob, metric: str) -> float:
+    """The metric on `job.validation`. Raises TrainingError where its feedback does not define it."""
+    pairs = job.validation.pairs()
+    found = held_out_ratings(model, job.validation) if metric == "spearman" else {}
+    if metric != "spearman" and pairs:
+        found = preference_health(predict(model, pairs))
+    if f"reward_{metric}" not in found:
+        wanted = "ratings" if metric == "spearman" else "pairs with a winner"
+        raise TrainingError(f"the validation prompts' feedback holds too few {wanted}")
+    return found[f"reward_{metric}"].value
+
+
+def _words(search: Search, metric: str) -> str:
+    best = search.best
+    if best is None:
+        return f"{len(search.trials)} trials failed"
+    chosen = ", ".join(f"{name} {_short(value)}" for name, value in best.values.items()) or "as written"
+    return f"{chosen}: validation {metric} {best.score:.4g} ({len(search.trials)} trials)"
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

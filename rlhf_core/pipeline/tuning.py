@@ -1,0 +1,66 @@
+"""The search space of `tune:`: which settings of the reward model it means, and whether they exist."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import JsonValue
+
+from rlhf_core.pipeline.parts import Misfit, choose
+from rlhf_core.pipeline.spec import Part, Pipeline
+from rlhf_core.plugins.base import Use
+from rlhf_core.plugins.registry import Registry
+
+
+class _Reward(Part):
+    """A reward model alone, to be checked like one in a pipeline."""
+
+    reward: Annotated[Use, Use.of("reward_models")]
+
+
+def with_values(use: Use, values: Mapping[str, JsonValue]) -> Use:
+    """`use` with some fields set; `members.0.lr` is the field `lr` of the first of the list `members`.
+
+    Raises KeyError where there is no such place.
+    """
+    options: dict[str, Any] = copy.deepcopy(use.model_dump(mode="json"))
+    for name, value in values.items():
+        *path, last = name.split(".")
+        place: Any = options
+        try:
+            for part in path:
+                place = place[int(part)] if isinstance(place, list) else place[part]
+            place[last] = value
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            raise KeyError(name) from error
+    return Use.model_validate(options)
+
+
+def misfits_of_tuning(pipeline: Pipeline, registry: Registry) -> list[Misfit]:
+    """What is wrong with the search space: fields that the reward model does not have, values that it refuses."""
+    if pipeline.tune is None:
+        return []
+    found = []
+    if importlib.util.find_spec("optuna") is None:
+        remedy = "Install the extra `tune`: pip install 'rlhf-pipeline[tune]'."
+        found.append(Misfit(("tune",), "needs Optuna, which is not installed", remedy))
+    for name, span in pipeline.tune.space.items():
+        loc = ("tune", "space", name)
+        for value in span.examples():
+            try:
+                use = with_values(pipeline.reward, {name: value})
+            except KeyError:
+                found.append(Misfit(loc, f"`reward` has no such place; written there: {_written(pipeline.reward)}"))
+                break
+            _, wrong = choose(_Reward(reward=use), registry)
+            if wrong:
+                found.append(Misfit(loc, wrong[0].what, wrong[0].remedy))
+                break
+    return found
+
+
+def _written(use: Use) -> str:
+    return ", ".join(["use", *use.options])
