@@ -1,7 +1,7 @@
 """How many labels active selection saves: labels needed for the same held-out accuracy as by lot.
 
     python benchmarks/selection.py [--selectors uncertainty ...] [--reward bayesian | ensemble] [--seeds 5]
-                                   [--labels 600] [--step 40] [--figure FILE.svg] [--json]
+                                   [--labels 1000] [--step 60] [--figure FILE.svg] [--json]
 
 The demo's task: headlines of made-up articles, six for each in all styles, asked about two by two; a panel of noisy
 simulated raters answers. Every selector begins with the same 40 questions drawn by lot, without a control arm, and then
@@ -181,8 +181,8 @@ def main() -> None:
     parser.add_argument("--reward", choices=list(REWARDS), default="bayesian")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--labels", type=int, default=600, help="labels at the end")
-    parser.add_argument("--step", type=int, default=40, help="labels between two fits")
+    parser.add_argument("--labels", type=int, default=1000, help="labels at the end")
+    parser.add_argument("--step", type=int, default=60, help="labels between two fits")
     parser.add_argument("--articles", type=int, default=2000, help="articles, held-out ones included")
     parser.add_argument("--offered", type=int, default=400, help="articles that each step may ask about")
     parser.add_argument("--figure", type=Path, help="where to draw accuracy against labels")
