@@ -35,9 +35,8 @@ class Bayesian(RewardModel):
     (MacKay 1992), the posterior Laplace's.
 
     `members` are draws from the posterior, less their mean and around its mode; `spread` is their standard deviation.
-    So selectors and guards that need a committee get one, of any size and for nothing. Scores
-    have mean 0 on training samples, and sigma(score(first) - score(second)) is the probability that the first is
-    better.
+    So selectors and guards that need a committee get one, of any size and for nothing. Scores have mean 0 on training
+    samples, and sigma(score(first) - score(second)) is the probability that the first is better.
     """
 
     modality = TEXT
