@@ -1,13 +1,15 @@
 """How many labels active selection saves: labels needed for the same held-out accuracy as by lot.
 
-    python benchmarks/selection.py [--selectors uncertainty ...] [--reward bayesian | ensemble] [--seeds 5]
-                                   [--labels 1000] [--step 60] [--figure FILE.svg] [--json]
+    python benchmarks/selection.py [--selectors uncertainty ...] [--reward bayesian | ensemble]
+                                   [--raters noisy | exact] [--seeds 5] [--labels 460] [--step 60] [--figure FILE.svg]
+                                   [--json]
 
-The demo's task: headlines of made-up articles, six for each in all styles, asked about two by two; a panel of noisy
+The demo's task: headlines of made-up articles, six for each in all styles, asked about two by two; a panel of five
 simulated raters answers. Every selector begins with the same 40 questions drawn by lot, without a control arm, and then
 picks `--step` more at a time out of all pairs of headlines of `--offered` articles that were not asked about before.
 The reward model is fitted anew after every step. Held-out accuracy is that of its order of two headlines of articles
-that nobody is ever asked about, by the judge without noise. A seed draws other articles, raters, moods and weights.
+that nobody is ever asked about, by what the raters value on average, without their noise, slips and habits. With
+`--raters exact` they all have the judge's values and make no mistakes. A seed draws other articles, raters and weights.
 
 Accuracies are averaged over seeds and made monotonous (isotonic regression). `ratio` are the labels at which a selector
 reaches what `random` ends with, over the labels at which `random` itself does; 0.5 is half as many. Intervals are 95 %
@@ -21,6 +23,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -41,9 +44,16 @@ REWARDS: dict[str, dict[str, Any]] = {
     "bayesian": {"use": "bayesian"},
     "ensemble": {"use": "ensemble", "copies": 4, "members": [{"use": "feed_forward", "epochs": 12, "batch": 16}]},
 }
+RATERS: dict[str, dict[str, Any]] = {
+    "noisy": {},
+    "exact": dict.fromkeys(
+        ("values_spread", "temperature", "flip", "tie_below", "skip", "position_bias", "length_bias"), 0.0
+    ),
+}
 RESAMPLES = 1000
 
 
+@cache
 def candidates(registry: Registry, articles: int, seed: int) -> list[Candidate]:
     """Articles with different headlines each."""
     source = registry.create(
@@ -58,18 +68,22 @@ def candidates(registry: Registry, articles: int, seed: int) -> list[Candidate]:
     return [Candidate(prompt, list(samples.values())) for prompt, samples in found.values() if len(samples) > 1]
 
 
-def truth(judge: RewardModel, held_out: Sequence[Candidate]) -> tuple[list[Any], list[Any], np.ndarray]:
-    """Every pair of headlines of every held-out article: prompts, samples, which is better by the judge."""
+def truth(panel: Any, judge: RewardModel, held_out: Sequence[Candidate]) -> tuple[list[Any], list[Any], np.ndarray]:
+    """Every pair of headlines of every held-out article: prompts, samples, which one the raters value more."""
     prompts = [c.prompt for c in held_out for _ in combinations(c.samples, 2)]
     pairs = [pair for c in held_out for pair in combinations(c.samples, 2)]
-    gaps = differences(judge, prompts, pairs)
+    criteria = judge.score([p for p in prompts for _ in "ab"], [s for pair in pairs for s in pair]).criteria
+    values = sum(
+        np.mean([rater.factor(name) for rater in panel.raters]) * np.array(points) for name, points in criteria.items()
+    )
+    gaps = values[0::2] - values[1::2]
     kept = np.flatnonzero(gaps)
     return [prompts[i] for i in kept], [pairs[i] for i in kept], np.sign(gaps[kept])
 
 
-def differences(judge: RewardModel, prompts: Sequence[Any], pairs: Sequence[Any]) -> np.ndarray:
+def differences(reward: RewardModel, prompts: Sequence[Any], pairs: Sequence[Any]) -> np.ndarray:
     """Score of the first less that of the second."""
-    scores = np.array(judge.score([p for p in prompts for _ in "ab"], [s for pair in pairs for s in pair]).mean)
+    scores = np.array(reward.score([p for p in prompts for _ in "ab"], [s for pair in pairs for s in pair]).mean)
     return scores[0::2] - scores[1::2]
 
 
@@ -77,8 +91,8 @@ def curve(selector: str, options: argparse.Namespace, seed: int, registry: Regis
     """Labels and held-out accuracies, after the beginning and after every step."""
     pool = candidates(registry, options.articles, seed)
     judge = registry.create("reward_models", Use(use="principles"))
-    panel = registry.create("annotators", Use(use="simulated_panel", raters=5, seed=seed))
-    prompts, pairs, better = truth(judge, [c for c in pool if split_of(c.prompt) == "test"])
+    panel = registry.create("annotators", Use(use="simulated_panel", seed=seed, **RATERS[options.raters]))
+    prompts, pairs, better = truth(panel, judge, [c for c in pool if split_of(c.prompt) == "test"])
     training = [c for c in pool if split_of(c.prompt) == "train"]
     validation_pool = [c for c in pool if split_of(c.prompt) == "validation"]
 
@@ -154,7 +168,7 @@ def compared(ours: Sequence[dict[str, list[float]]], lot: Sequence[dict[str, lis
     return {"ratio": ratio(ours, lot), "low": float(low), "high": float(high)}
 
 
-def draw(path: Path, curves: dict[str, list[dict[str, list[float]]]]) -> None:
+def draw(path: Path, curves: dict[str, list[dict[str, list[float]]]], title: str) -> None:
     """Mean accuracies against labels, with 95 % bootstrap intervals over seeds."""
     from matplotlib.figure import Figure
 
@@ -167,7 +181,7 @@ def draw(path: Path, curves: dict[str, list[dict[str, list[float]]]]) -> None:
         (line,) = axes.plot(grid, [m.value for m in metrics], label=name, lw=2)
         low, high = ([getattr(m, end) or m.value for m in metrics] for end in ("low", "high"))
         axes.fill_between(grid, low, high, color=line.get_color(), alpha=0.15, lw=0)
-    axes.set(xlabel="labels", ylabel="held-out accuracy", title=f"Newsroom, {len(runs)} seeds")
+    axes.set(xlabel="labels", ylabel="held-out accuracy", title=f"{title}, {len(runs)} seeds")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path)
@@ -176,15 +190,16 @@ def draw(path: Path, curves: dict[str, list[dict[str, list[float]]]]) -> None:
 def main() -> None:
     """Print a table; with `--json`, one JSON object as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = ["uncertainty", "expected_information", "predictive_information"]
+    known = ["uncertainty", "predictive_information"]
     parser.add_argument("--selectors", nargs="+", default=known, help="selector plugins to compare with `random`")
     parser.add_argument("--reward", choices=list(REWARDS), default="bayesian")
+    parser.add_argument("--raters", choices=list(RATERS), default="noisy")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--labels", type=int, default=1000, help="labels at the end")
+    parser.add_argument("--labels", type=int, default=460, help="labels at the end")
     parser.add_argument("--step", type=int, default=60, help="labels between two fits")
-    parser.add_argument("--articles", type=int, default=2000, help="articles, held-out ones included")
-    parser.add_argument("--offered", type=int, default=400, help="articles that each step may ask about")
+    parser.add_argument("--articles", type=int, default=1500, help="articles, held-out ones included")
+    parser.add_argument("--offered", type=int, default=250, help="articles that each step may ask about")
     parser.add_argument("--figure", type=Path, help="where to draw accuracy against labels")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     options = parser.parse_args()
@@ -207,9 +222,13 @@ def main() -> None:
         print(f"{name:22} {final!s:>22} {whole!s:>22} {shown:>24}")
         found[name] = {"final": final.model_dump(), "mean": whole.model_dump(), **told, "runs": runs}
     if options.figure:
-        draw(options.figure, curves)
+        draw(options.figure, curves, f"Newsroom, {options.raters} raters")
     if options.json:
-        print(json.dumps({"benchmark": "selection", "reward": options.reward, "selectors": found}))
+        print(
+            json.dumps(
+                {"benchmark": "selection", "reward": options.reward, "raters": options.raters, "selectors": found}
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class PredictiveInformation(Committee):
     class Config(ActiveConfig):
         """How much is left to chance, and what questions should help with."""
 
-        targets: int = Field(256, ge=1)
+        targets: int = Field(128, ge=1)
         """Pairs drawn by lot whose answers are to be predicted."""
 
     def spread_out(self, pairs: Sequence[Pair], differences: Floats, count: int) -> list[Choice]:
