@@ -1,23 +1,31 @@
 """How many labels active selection saves: labels needed for the same held-out accuracy as by lot.
 
-    python benchmarks/selection.py [--selectors uncertainty disagreement ...] [--seeds 5] [--labels 400] [--step 40]
-                                   [--articles 1200] [--json]
+    python benchmarks/selection.py [--selectors uncertainty ...] [--reward bayesian | ensemble]
+                                   [--raters noisy | exact] [--seeds 5] [--labels 460] [--step 60] [--figure FILE.svg]
+                                   [--json]
 
-The demo's task: headlines of made-up articles, six for each in all styles, asked about two by two; a panel of noisy
-simulated raters answers. The reward model is an ensemble of four small networks on words. Every selector begins with
-the same 40 questions drawn by lot, without a control arm, and asks `step` more at a time about articles not asked about
-before. Held-out accuracy is that of the ensemble's order of two headlines of articles that nobody is ever asked about,
-by the judge without noise. The labels that a selector needs are read off its accuracy, made monotonous, where it
-reaches what `random` has with all its labels; `saving` is the share of random's labels that it does without, with a
-95 % bootstrap interval over seeds. A seed draws other articles, raters' moods and networks.
+The demo's task: headlines of made-up articles, six for each in all styles, asked about two by two; a panel of five
+simulated raters answers. Every selector begins with the same 40 questions drawn by lot, without a control arm, and then
+picks `--step` more at a time out of all pairs of headlines of `--offered` articles that were not asked about before.
+The reward model is fitted anew after every step. Held-out accuracy is that of its order of two headlines of articles
+that nobody is ever asked about, by what the raters value on average, without their noise, slips and habits. With
+`--raters exact` they all have the judge's values and make no mistakes. A seed draws other articles, raters and weights.
+
+Accuracies are averaged over seeds and made monotonous (isotonic regression). `ratio` are the labels at which a selector
+reaches what `random` ends with, over the labels at which `random` itself does; 0.5 is half as many. Intervals are 95 %
+bootstrap intervals over seeds, the same seeds for both; one that never gets there needs infinitely many. `--reward
+ensemble` asks the same of four small networks on TF-IDF features that do not see the article.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Sequence
+from functools import cache
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,9 +40,20 @@ from rlhf_core.splits import split_of
 
 BEGIN = 40
 HEADLINES = 6
-REWARD = {"use": "ensemble", "copies": 4, "members": [{"use": "feed_forward", "epochs": 12, "batch": 16}]}
+REWARDS: dict[str, dict[str, Any]] = {
+    "bayesian": {"use": "bayesian"},
+    "ensemble": {"use": "ensemble", "copies": 4, "members": [{"use": "feed_forward", "epochs": 12, "batch": 16}]},
+}
+RATERS: dict[str, dict[str, Any]] = {
+    "noisy": {},
+    "exact": dict.fromkeys(
+        ("values_spread", "temperature", "flip", "tie_below", "skip", "position_bias", "length_bias"), 0.0
+    ),
+}
+RESAMPLES = 1000
 
 
+@cache
 def candidates(registry: Registry, articles: int, seed: int) -> list[Candidate]:
     """Articles with different headlines each."""
     source = registry.create(
@@ -49,22 +68,31 @@ def candidates(registry: Registry, articles: int, seed: int) -> list[Candidate]:
     return [Candidate(prompt, list(samples.values())) for prompt, samples in found.values() if len(samples) > 1]
 
 
-def truth(judge: RewardModel, held_out: Sequence[Candidate]) -> tuple[list[Any], list[Any], np.ndarray]:
-    """Every pair of headlines of every held-out article: prompts, samples, which is better by the judge."""
+def truth(panel: Any, judge: RewardModel, held_out: Sequence[Candidate]) -> tuple[list[Any], list[Any], np.ndarray]:
+    """Every pair of headlines of every held-out article: prompts, samples, which one the raters value more."""
     prompts = [c.prompt for c in held_out for _ in combinations(c.samples, 2)]
     pairs = [pair for c in held_out for pair in combinations(c.samples, 2)]
-    scores = np.array(judge.score([p for p in prompts for _ in "ab"], [s for pair in pairs for s in pair]).mean)
-    gaps = scores[0::2] - scores[1::2]
+    criteria = judge.score([p for p in prompts for _ in "ab"], [s for pair in pairs for s in pair]).criteria
+    values = sum(
+        np.mean([rater.factor(name) for rater in panel.raters]) * np.array(points) for name, points in criteria.items()
+    )
+    gaps = values[0::2] - values[1::2]
     kept = np.flatnonzero(gaps)
     return [prompts[i] for i in kept], [pairs[i] for i in kept], np.sign(gaps[kept])
 
 
-def curve(selector: str, options: argparse.Namespace, seed: int, registry: Registry) -> tuple[list[int], list[float]]:
+def differences(reward: RewardModel, prompts: Sequence[Any], pairs: Sequence[Any]) -> np.ndarray:
+    """Score of the first less that of the second."""
+    scores = np.array(reward.score([p for p in prompts for _ in "ab"], [s for pair in pairs for s in pair]).mean)
+    return scores[0::2] - scores[1::2]
+
+
+def curve(selector: str, options: argparse.Namespace, seed: int, registry: Registry) -> dict[str, list[float]]:
     """Labels and held-out accuracies, after the beginning and after every step."""
     pool = candidates(registry, options.articles, seed)
     judge = registry.create("reward_models", Use(use="principles"))
-    panel = registry.create("annotators", Use(use="simulated_panel", raters=5, seed=seed))
-    prompts, pairs, better = truth(judge, [c for c in pool if split_of(c.prompt) == "test"])
+    panel = registry.create("annotators", Use(use="simulated_panel", seed=seed, **RATERS[options.raters]))
+    prompts, pairs, better = truth(panel, judge, [c for c in pool if split_of(c.prompt) == "test"])
     training = [c for c in pool if split_of(c.prompt) == "train"]
     validation_pool = [c for c in pool if split_of(c.prompt) == "validation"]
 
@@ -74,75 +102,133 @@ def curve(selector: str, options: argparse.Namespace, seed: int, registry: Regis
         return [answer for answer in given if answer.feedback.kind == "comparison"]
 
     by_lot = registry.create("selectors", Use(use="random"), Run(seed))
-    # Calibration and early stopping need some labels of their own: the same ones for every selector.
+    # What needs calibration and early stopping needs some labels of its own: the same ones for every selector.
     validation = FeedbackSet.of(ask(by_lot.select(validation_pool, BEGIN, None)))
     settings = {} if selector == "random" else {"control": 0.0}
     selecting = registry.create("selectors", Use(use=selector, **settings), Run(seed))
-    labels, accuracies, answers, asked = [], [], [], set()
+    order = np.random.default_rng(seed)
+    found: dict[str, list[float]] = {"labels": [], "accuracy": []}
+    answers: list[Answer] = []
+    asked: set[str] = set()
     reward: RewardModel | None = None
     while len(answers) < options.labels:
         first = reward is None
-        left = [c for c in training if c.prompt.id not in asked]
-        questions = (by_lot if first else selecting).select(left, BEGIN if first else options.step, reward)
+        left = [training[i] for i in order.permutation(len(training)) if training[i].prompt.id not in asked]
+        questions = (by_lot if first else selecting).select(
+            left[: options.offered], BEGIN if first else options.step, reward
+        )
         if not questions:
             break
         asked |= {question.prompt.id for question in questions}
         answers += ask(questions)
-        reward = registry.create("reward_models", Use(**REWARD), Run(seed))
+        reward = registry.create("reward_models", Use(**REWARDS[options.reward]), Run(seed))
         reward.fit(FitJob(train=FeedbackSet.of(answers), validation=validation))
-        scores = np.array(reward.score([p for p in prompts for _ in "ab"], [s for pair in pairs for s in pair]).mean)
-        gaps = scores[0::2] - scores[1::2]
-        labels.append(len(answers))
-        accuracies.append(float(((np.sign(gaps) * better + 1) / 2).mean()))
-    return labels, accuracies
+        gaps = differences(reward, prompts, pairs)
+        found["labels"].append(len(answers))
+        found["accuracy"].append(float(((np.sign(gaps) * better + 1) / 2).mean()))
+    return found
 
 
-def needed(labels: Sequence[int], accuracies: Sequence[float], target: float) -> float:
-    """Labels at which the accuracy, made monotonous, reaches `target`; infinity where it never does."""
-    best = np.maximum.accumulate(accuracies)
-    if best[-1] < target:
+def averaged(runs: Sequence[dict[str, list[float]]], grid: np.ndarray) -> np.ndarray:
+    """Mean accuracy over seeds at the labels of `grid`, never falling."""
+    from sklearn.isotonic import isotonic_regression
+
+    curves = [np.interp(grid, run["labels"], run["accuracy"]) for run in runs]
+    return np.asarray(isotonic_regression(np.mean(curves, axis=0)))
+
+
+def needed(grid: np.ndarray, accuracy: np.ndarray, target: float) -> float:
+    """Labels at which a rising curve reaches `target`; infinity where it never does."""
+    reached = np.flatnonzero(accuracy >= target - 1e-12)
+    if not len(reached):
         return float("inf")
-    at = int(np.argmax(best >= target))
-    if at == 0 or best[at] == best[at - 1]:
-        return float(labels[at])
-    share = (target - best[at - 1]) / (best[at] - best[at - 1])
-    return float(labels[at - 1] + share * (labels[at] - labels[at - 1]))
+    at = int(reached[0])
+    if at == 0:
+        return float(grid[0])
+    share = (target - accuracy[at - 1]) / (accuracy[at] - accuracy[at - 1])
+    return float(grid[at - 1] + share * (grid[at] - grid[at - 1]))
+
+
+def ratio(ours: Sequence[dict[str, list[float]]], lot: Sequence[dict[str, list[float]]]) -> float:
+    """Labels needed over labels needed by lot, for what lot ends with."""
+    grid = np.arange(BEGIN, min(max(run["labels"]) for run in (*ours, *lot)) + 1, 5.0)
+    by_lot = averaged(lot, grid)
+    target = float(by_lot[-1])
+    return needed(grid, averaged(ours, grid), target) / needed(grid, by_lot, target)
+
+
+def compared(ours: Sequence[dict[str, list[float]]], lot: Sequence[dict[str, list[float]]]) -> dict[str, float]:
+    """The ratio, with the ends of its interval over seeds."""
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(RESAMPLES):
+        seeds = rng.integers(0, len(lot), len(lot))
+        drawn.append(ratio([ours[i] for i in seeds], [lot[i] for i in seeds]))
+    low, high = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf")
+    return {"ratio": ratio(ours, lot), "low": float(low), "high": float(high)}
+
+
+def draw(path: Path, curves: dict[str, list[dict[str, list[float]]]], title: str) -> None:
+    """Mean accuracies against labels, with 95 % bootstrap intervals over seeds."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for name, runs in curves.items():
+        grid = np.arange(BEGIN, min(max(run["labels"]) for run in runs) + 1, 20.0)
+        table = np.array([np.interp(grid, run["labels"], run["accuracy"]) for run in runs])
+        metrics = [bootstrap(column.tolist()) for column in table.T]
+        (line,) = axes.plot(grid, [m.value for m in metrics], label=name, lw=2)
+        low, high = ([getattr(m, end) or m.value for m in metrics] for end in ("low", "high"))
+        axes.fill_between(grid, low, high, color=line.get_color(), alpha=0.15, lw=0)
+    axes.set(xlabel="labels", ylabel="held-out accuracy", title=f"{title}, {len(runs)} seeds")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path)
 
 
 def main() -> None:
     """Print a table; with `--json`, one JSON object as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = ["uncertainty", "disagreement", "expected_information", "diversity"]
+    known = ["uncertainty", "predictive_information"]
     parser.add_argument("--selectors", nargs="+", default=known, help="selector plugins to compare with `random`")
+    parser.add_argument("--reward", choices=list(REWARDS), default="bayesian")
+    parser.add_argument("--raters", choices=list(RATERS), default="noisy")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--labels", type=int, default=400, help="labels at the end")
-    parser.add_argument("--step", type=int, default=40, help="labels between two fits")
-    parser.add_argument("--articles", type=int, default=1200, help="articles, held-out ones included")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--labels", type=int, default=460, help="labels at the end")
+    parser.add_argument("--step", type=int, default=60, help="labels between two fits")
+    parser.add_argument("--articles", type=int, default=1500, help="articles, held-out ones included")
+    parser.add_argument("--offered", type=int, default=250, help="articles that each step may ask about")
+    parser.add_argument("--figure", type=Path, help="where to draw accuracy against labels")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     options = parser.parse_args()
     registry = Registry()
-    curves: dict[str, list[Any]] = {name: [] for name in ("random", *options.selectors)}
-    for seed in range(options.seeds):
-        for name in curves:
-            labels, accuracies = curve(name, options, seed, registry)
-            curves[name].append({"labels": labels, "accuracy": accuracies})
-            print(f"seed {seed}  {name:22} {labels[-1]:5} labels: accuracy {accuracies[-1]:.3f}", flush=True)
+    curves: dict[str, list[dict[str, list[float]]]] = {name: [] for name in ("random", *options.selectors)}
+    for seed in range(options.first, options.first + options.seeds):
+        for name, runs in curves.items():
+            began = time.perf_counter()
+            runs.append(curve(name, options, seed, registry))
+            labels, accuracy = runs[-1]["labels"][-1], runs[-1]["accuracy"][-1]
+            seconds = time.perf_counter() - began
+            print(f"seed {seed}  {name:22} {labels:5} labels: accuracy {accuracy:.3f}  {seconds:.0f} s", flush=True)
     found: dict[str, Any] = {}
-    print(f"\n{'selector':22} {'final accuracy':>22} {'labels saved':>24}  never reached")
+    print(f"\n{'selector':22} {'final accuracy':>22} {'mean over all steps':>22} {'ratio of labels':>24}")
     for name, runs in curves.items():
         final = bootstrap([run["accuracy"][-1] for run in runs])
-        saved, never = [], 0
-        for run, lot in zip(runs, curves["random"], strict=True):
-            target = max(lot["accuracy"])
-            labels = needed(run["labels"], run["accuracy"], target)
-            never += int(np.isinf(labels))
-            # One that never gets there saved nothing; it may have needed any number.
-            saved.append(1 - min(labels, lot["labels"][-1]) / needed(lot["labels"], lot["accuracy"], target))
-        saving = bootstrap(saved)
-        print(f"{name:22} {final!s:>22} {saving!s:>24}  {never} of {len(runs)}")
-        found[name] = {"final": final.model_dump(), "saving": saving.model_dump(), "never": never, "runs": runs}
+        whole = bootstrap([float(np.mean(run["accuracy"])) for run in runs])
+        told = compared(runs, curves["random"])
+        shown = f"{told['ratio']:.2f} [{told['low']:.2f}, {told['high']:.2f}]"
+        print(f"{name:22} {final!s:>22} {whole!s:>22} {shown:>24}")
+        found[name] = {"final": final.model_dump(), "mean": whole.model_dump(), **told, "runs": runs}
+    if options.figure:
+        draw(options.figure, curves, f"Newsroom, {options.raters} raters")
     if options.json:
-        print(json.dumps({"benchmark": "selection", "selectors": found}))
+        print(
+            json.dumps(
+                {"benchmark": "selection", "reward": options.reward, "raters": options.raters, "selectors": found}
+            )
+        )
 
 
 if __name__ == "__main__":

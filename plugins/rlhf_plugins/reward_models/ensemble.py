@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,7 +18,12 @@ from rlhf_core.records import Comparison, Prompt, Ranking, Rating, Sample
 from rlhf_core.run import Checkpoints, Run
 
 if TYPE_CHECKING:
-    from rlhf_core.feedback.dataset import FeedbackSet
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rlhf_core.feedback.dataset import FeedbackSet, Pair
+
+    Floats = NDArray[np.float64]
 
 MEMBERS = "members.json"
 
@@ -28,6 +34,11 @@ class Ensemble(RewardModel):
     Where the members disagree, none of them knows; a policy that is optimised on the mean alone finds just those
     answers (Coste et al. 2023, "Reward Model Ensembles Help Mitigate Overoptimization"). `spread` is the standard
     deviation of the members' scores, `members` the scores themselves, which selectors read.
+
+    Where all members learn they are put on one scale: each has mean 0 and standard deviation 1 on training samples when
+    they are combined, whatever a few held-out pairs said of its own calibration, so that none drowns the others. The
+    result gets one temperature, fitted on the held-out pairs. Beside members that learn nothing all keep their units,
+    and so do those whose zero means something (`cost`).
     """
 
     learns_from = frozenset({Comparison, Ranking, Rating})
@@ -44,7 +55,7 @@ class Ensemble(RewardModel):
         copies differ by what they saw and not only by the order they saw it in. Without copies everything is used."""
         combine: Literal["mean", "min", "uncertainty_weighted"] = "mean"
         """`mean`; `min`: the most sceptical member's score (worst-case optimisation); `uncertainty_weighted`: the mean
-        minus `coefficient` times the members' variance."""
+        minus `coefficient` times the members' variance, in units of a member's standard deviation."""
         coefficient: float = Field(1.0, ge=0)
         """Of `uncertainty_weighted`."""
 
@@ -55,12 +66,15 @@ class Ensemble(RewardModel):
         registry = Registry()
         self.models: list[RewardModel] = []
         self.bootstrapped: list[int] = []
+        self.common = 1.0
+        """What combined scores are multiplied by."""
         for use in self.config.members:
             for copy in range(self.config.copies):
                 number = len(self.models)
                 model: RewardModel = registry.create("reward_models", use, MemberRun(self.run, number))
                 self.models.append(model)
                 self.bootstrapped.append(copy if self.config.bootstrap and self.config.copies > 1 else -1)
+        self.offsets, self.units = [0.0] * len(self.models), [1.0] * len(self.models)
 
     def fit(self, job: FitJob) -> dict[str, Metric]:
         """Fit the members that learn, one after the other. Metrics are those of the ensemble on held-out pairs, each
@@ -76,6 +90,7 @@ class Ensemble(RewardModel):
         found: dict[str, Metric] = {}
         previous = job.previous.models if isinstance(job.previous, Ensemble) else []
         pairs = job.validation.pairs()
+        self.offsets, self.units, self.common = [0.0] * len(self.models), [1.0] * len(self.models), 1.0
         for number, model in enumerate(self.models):
             if model in learners:
                 train = job.train if self.bootstrapped[number] < 0 else resampled(job.train, self.run.seed, number)
@@ -86,6 +101,8 @@ class Ensemble(RewardModel):
                 accuracy = health.accuracy(seen.predicted, seen.stated, seen.weight)
                 if not np.isnan(accuracy):
                     found[f"reward_accuracy_member_{number}"] = Metric(value=accuracy, n=len(set(seen.prompts)))
+        if len(self.models) > 1 and all(model in learners and getattr(model, "centred", True) for model in self.models):
+            self._scale(job, pairs)
         if pairs:
             trained = job.train.pairs()
             longer = health.longer_wins(health.predictions(trained, [pair.probability for pair in trained]))
@@ -100,10 +117,38 @@ class Ensemble(RewardModel):
         """The members' scores as one, with their spread."""
         import numpy as np
 
+        table = (self._raw(prompts, samples) - np.array(self.offsets)[:, None]) / np.array(self.units)[:, None]
+        combined = self.common * combine(table, self.config.combine, self.config.coefficient)
+        table = self.common * table
+        return Scores(combined.tolist(), table.std(axis=0).tolist(), members=table.tolist())
+
+    def _raw(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> Floats:
+        """[M, N]: the members' own scores."""
+        import numpy as np
+
         rows = [model.score(prompts, samples).mean for model in self.models]
-        table = np.array(rows, dtype=float).reshape(len(self.models), len(samples))
-        combined = combine(table, self.config.combine, self.config.coefficient)
-        return Scores(combined.tolist(), table.std(axis=0).tolist(), members=[list(map(float, row)) for row in table])
+        return np.array(rows, dtype=float).reshape(len(self.models), len(samples))
+
+    def _scale(self, job: FitJob, pairs: Sequence[Pair]) -> None:
+        """Put the members on one scale, and fit the temperature of what they say together on held-out `pairs`."""
+        import numpy as np
+
+        from rlhf_plugins.reward_models._bradley_terry import fit_temperature
+        from rlhf_plugins.reward_models._learning import CENTRE_ON, FEWEST_VALIDATION
+
+        questions = [answer.question for answer in islice(job.train.answers(), CENTRE_ON)]
+        samples = [sample for question in questions for sample in question.samples]
+        table = self._raw([question.prompt for question in questions for _ in question.samples], samples)
+        self.offsets = table.mean(axis=1).tolist()
+        self.units = [float(unit) or 1.0 for unit in table.std(axis=1)]
+        # Until something better is known, as sure as the members are on average.
+        self.common = float(np.mean(self.units))
+        decided = [pair for pair in pairs if pair.probability != 0.5]
+        if len(decided) >= FEWEST_VALIDATION:
+            prompts = [pair.prompt for pair in decided for _ in range(2)]
+            scores = np.array(self.score(prompts, [s for pair in decided for s in (pair.first, pair.second)]).mean)
+            stated, weight = (np.array([getattr(pair, name) for pair in decided]) for name in ("probability", "weight"))
+            self.common /= fit_temperature(scores[0::2] - scores[1::2], stated, weight)
 
     def share_base(self, policy: Policy) -> None:
         """Each member that can."""
@@ -116,27 +161,28 @@ class Ensemble(RewardModel):
             place = folder / f"member-{number}"
             place.mkdir()
             model.save(place)
-        (folder / MEMBERS).write_text(json.dumps({"members": len(self.models)}) + "\n", encoding="utf-8")
+        scale = {"offsets": self.offsets, "units": self.units, "common": self.common}
+        (folder / MEMBERS).write_text(json.dumps({"members": len(self.models), **scale}) + "\n", encoding="utf-8")
 
     def load(self, folder: Path) -> None:
         """Raises RlhfError where another number of members was saved."""
-        saved = json.loads((folder / MEMBERS).read_text(encoding="utf-8"))["members"]
+        description = json.loads((folder / MEMBERS).read_text(encoding="utf-8"))
+        saved = description["members"]
         if saved != len(self.models):
             raise RlhfError(
                 f"the saved ensemble has {saved} members, the pipeline's has {len(self.models)}",
                 where=str(folder),
                 remedy="Load it with the configuration that it was fitted with.",
             )
+        self.offsets, self.units, self.common = (description[name] for name in ("offsets", "units", "common"))
         for number, model in enumerate(self.models):
             model.load(folder / f"member-{number}")
 
 
-def combine(table, how: str, coefficient: float):  # type: ignore[no-untyped-def]
+def combine(table: Floats, how: str, coefficient: float) -> Floats:
     """[M, N] scores of M members as [N]: their mean, minimum, or mean - coefficient * variance."""
-    if how == "min":
-        return table.min(axis=0)
-    mean = table.mean(axis=0)
-    return mean if how == "mean" else mean - coefficient * table.var(axis=0)
+    mean: Floats = table.min(axis=0) if how == "min" else table.mean(axis=0)
+    return mean - coefficient * table.var(axis=0) if how == "uncertainty_weighted" else mean
 
 
 def resampled(feedback: FeedbackSet, seed: int, number: int) -> FeedbackSet:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import combinations
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pydantic import Field
 
@@ -13,6 +12,12 @@ from rlhf_core import Candidate, PluginConfig, Question, RewardModel, Sample, Se
 from rlhf_core.plugins import CONTROL_ARM
 from rlhf_core.splits import split_of
 from rlhf_plugins.selectors.random import Random, distinct
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 
 class ActiveConfig(PluginConfig):
@@ -30,12 +35,18 @@ class Pair(NamedTuple):
     candidate: Candidate
     first: Sample
     second: Sample
-    members: Sequence[tuple[float, float]]
-    """Scores of the two by each member of the reward model; one entry where it is no ensemble."""
+
+
+class Choice(NamedTuple):
+    """A pair to ask about."""
+
+    pair: Pair
+    why: str
+    """The reason in words."""
 
 
 class ActiveSelector(Selector):
-    """Asks about the pairs of samples with the highest `value`, at most one of a prompt, next to a control arm.
+    """Asks about the best pairs of samples, at most one of a prompt, next to a control arm.
 
     Held-out prompts are always asked about by lot: what is measured on them must be what the policy ordinarily says.
     Before there is a reward model everything is drawn by lot. Questions come in random order, so that nobody can tell
@@ -44,16 +55,13 @@ class ActiveSelector(Selector):
 
     uses_reward: ClassVar[bool] = True
 
-    def value(self, pair: Pair) -> float:
-        """How much the answer would teach."""
-        raise NotImplementedError
+    def best(self, pairs: Sequence[Pair], differences: Floats, count: int) -> list[Choice]:
+        """At most `count` of N pairs, no two of one prompt.
 
-    def why(self, pair: Pair, value: float) -> str:
-        """The reason in words."""
+        `differences` [N, M] are score(first) - score(second) by each of the reward model's M members; M is 1 where it
+        is no ensemble.
+        """
         raise NotImplementedError
-
-    def check(self, reward: RewardModel, pairs: Sequence[Pair]) -> None:
-        """Complain about a reward model that cannot say what is needed."""
 
     def select(self, candidates: Sequence[Candidate], budget: int, reward: RewardModel | None) -> list[Question]:
         """At most `budget` questions."""
@@ -67,9 +75,9 @@ class ActiveSelector(Selector):
         left = budget - len(asked)
         control = by_lot.select(training, round(left * self.config.control), None)
         taken = {question.prompt.id for question in control}
-        pairs = list(scored_pairs([c for c in training if c.prompt.id not in taken], reward))
-        self.check(reward, pairs)
-        chosen = [self._question(pair, value) for pair, value in self.best(pairs, left - len(control))]
+        pairs, differences = scored_pairs([c for c in training if c.prompt.id not in taken], reward)
+        best = self.best(pairs, differences, left - len(control)) if pairs and left > len(control) else []
+        chosen = [_question(choice) for choice in best]
         # Prompts whose samples are all alike give no pair: what they leave of the budget is drawn by lot.
         spare = budget - len(asked) - len(control) - len(chosen)
         known = {_pair(question) for question in (*asked, *control, *chosen)}
@@ -77,46 +85,58 @@ class ActiveSelector(Selector):
         questions = [*(_because(question, CONTROL_ARM) for question in (*asked, *control, *more)), *chosen]
         return sorted(questions, key=lambda question: question.id)
 
-    def best(self, pairs: Sequence[Pair], count: int) -> list[tuple[Pair, float]]:
-        """The `count` prompts with the highest values, each with its best pair; ties in the order of the ids."""
-        found: dict[str, tuple[Pair, float]] = {}
-        for pair in pairs:
-            value, prompt = self.value(pair), pair.candidate.prompt.id
-            if prompt not in found or value > found[prompt][1]:
-                found[prompt] = (pair, value)
-        return sorted(found.values(), key=lambda entry: (-entry[1], entry[0].candidate.prompt.id))[:count]
 
-    def _question(self, pair: Pair, value: float) -> Question:
-        # The better-scored sample must not always stand first; ids are as good as random.
-        samples = tuple(sorted((pair.first, pair.second), key=lambda sample: sample.id))
-        return Question(prompt=pair.candidate.prompt, samples=samples, reason=self.why(pair, value))
+def scored_pairs(candidates: Sequence[Candidate], reward: RewardModel) -> tuple[list[Pair], Floats]:
+    """Every pair of different samples of every candidate, and their differences [N, M] by the model's members."""
+    import numpy as np
 
-
-def scored_pairs(candidates: Sequence[Candidate], reward: RewardModel) -> Iterator[Pair]:
-    """Every pair of different samples of every candidate, scored by every member of the reward model."""
     kept = [Candidate(candidate.prompt, distinct(candidate.samples)) for candidate in candidates]
     prompts = [candidate.prompt for candidate in kept for _ in candidate.samples]
     samples = [sample.blind() for candidate in kept for sample in candidate.samples]
     if not samples:
-        return
+        return [], np.empty((0, 1))
     scores = reward.score(prompts, samples)
-    members = scores.members or [scores.mean]
-    start = 0
+    members = np.array(scores.members or [scores.mean], dtype=float)
+    pairs, places, start = [], [], 0
     for candidate in kept:
         for i, j in combinations(range(len(candidate.samples)), 2):
-            given = [(member[start + i], member[start + j]) for member in members]
-            yield Pair(candidate, candidate.samples[i], candidate.samples[j], given)
+            pairs.append(Pair(candidate, candidate.samples[i], candidate.samples[j]))
+            places.append((start + i, start + j))
         start += len(candidate.samples)
+    first, second = np.array(places, dtype=int).reshape(-1, 2).T
+    return pairs, (members[:, first] - members[:, second]).T
 
 
-def sigmoid(x: float) -> float:
+def highest(pairs: Sequence[Pair], values: Floats, count: int) -> list[int]:
+    """Places of the `count` prompts with the highest values, each with its best pair; ties in the order of the ids."""
+    found: dict[str, int] = {}
+    for place, pair in enumerate(pairs):
+        prompt = pair.candidate.prompt.id
+        if prompt not in found or values[place] > values[found[prompt]]:
+            found[prompt] = place
+    return sorted(found.values(), key=lambda place: (-values[place], pairs[place].candidate.prompt.id))[:count]
+
+
+def _question(choice: Choice) -> Question:
+    # The better-scored sample must not always stand first; ids are as good as random.
+    samples = tuple(sorted((choice.pair.first, choice.pair.second), key=lambda sample: sample.id))
+    return Question(prompt=choice.pair.candidate.prompt, samples=samples, reason=choice.why)
+
+
+def sigmoid(x: Floats) -> Floats:
     """1 / (1 + exp(-x)) without overflow."""
-    return 0.5 * (1 + math.tanh(x / 2))
+    import numpy as np
+
+    found: Floats = 0.5 * (1 + np.tanh(x / 2))
+    return found
 
 
-def entropy(p: float) -> float:
-    """Of a coin with P(heads) = p, in nats."""
-    return -sum(q * math.log(q) for q in (p, 1 - p) if q > 0)
+def entropy(p: Floats) -> Floats:
+    """Of coins with P(heads) = p, in nats."""
+    from scipy.special import entr
+
+    found: Floats = entr(p) + entr(1 - p)
+    return found
 
 
 def _pair(question: Question) -> frozenset[str]:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from rlhf_core import Sample
-from rlhf_plugins.selectors._active import ActiveConfig, ActiveSelector, Pair
+from rlhf_plugins.selectors._active import ActiveConfig, ActiveSelector, Choice, Pair
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 
 class Diversity(ActiveSelector):
@@ -25,22 +31,20 @@ class Diversity(ActiveSelector):
         features: int = Field(4096, ge=1)
         """The most frequent words that count."""
 
-    def best(self, pairs: Sequence[Pair], count: int) -> list[tuple[Pair, float]]:
+    def best(self, pairs: Sequence[Pair], differences: Floats, count: int) -> list[Choice]:
         """Greedy k-centre, at most one pair of a prompt."""
         import numpy as np
 
-        if not pairs or count < 1:
-            return []
         vectors = self._differences(pairs)
         sizes = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel())
         prompts = np.array([pair.candidate.prompt.id for pair in pairs])
         nearest = np.full(len(pairs), np.inf)
         open_ = np.ones(len(pairs), dtype=bool)
-        chosen: list[tuple[Pair, float]] = []
+        chosen: list[Choice] = []
         place = int(np.argmax(sizes))
         while len(chosen) < count:
             distance = float(sizes[place] if np.isinf(nearest[place]) else nearest[place])
-            chosen.append((pairs[place], distance))
+            chosen.append(Choice(pairs[place], f"diverse: {distance:.2f} from every other question"))
             open_ &= prompts != prompts[place]
             if not open_.any():
                 break
@@ -50,10 +54,6 @@ class Diversity(ActiveSelector):
             nearest = np.minimum(nearest, np.sqrt(np.maximum(squared, 0)))
             place = int(np.argmax(np.where(open_, nearest, -1.0)))
         return chosen
-
-    def why(self, pair: Pair, value: float) -> str:
-        """In words."""
-        return f"diverse: {value:.2f} from every other question"
 
     def _differences(self, pairs: Sequence[Pair]) -> Any:
         """Sparse [N, features]."""

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean, pstdev
+from typing import TYPE_CHECKING
 
-from rlhf_core import RewardModel
-from rlhf_plugins.selectors._active import ActiveConfig, ActiveSelector, Pair, entropy, sigmoid
+from rlhf_plugins.selectors._active import ActiveConfig, ActiveSelector, Choice, Pair, entropy, highest, sigmoid
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 
 class Committee(ActiveSelector):
-    """A selector that needs an ensemble."""
+    """A selector that needs several members to compare; of one it asks about pairs that the one finds close."""
 
     class Config(ActiveConfig):
         """How much is left to chance."""
 
-    def check(self, reward: RewardModel, pairs: Sequence[Pair]) -> None:
-        """One member disagrees with nobody: then pairs that it finds close are asked about."""
-        if pairs and len(pairs[0].members) < 2:
-            self.run.note(
-                f"the reward model {type(reward).__name__} has no members that could disagree: asking about pairs that "
-                "it finds close (use `ensemble`)"
-            )
+    def best(self, pairs: Sequence[Pair], differences: Floats, count: int) -> list[Choice]:
+        """The pairs with the highest `spread`."""
+        if differences.shape[1] > 1:
+            return self.spread_out(pairs, differences, count)
+        self.run.note(
+            "the reward model has no members that could disagree: asking about pairs that it finds close "
+            "(use `ensemble` or `bayesian`)"
+        )
+        values = entropy(sigmoid(differences[:, 0]))
+        return [Choice(pairs[i], f"close: {values[i]:.2f} nats") for i in highest(pairs, values, count)]
 
-    def value(self, pair: Pair) -> float:
-        """`spread` of several members; of one how close it finds the pair, in [0, log 2]."""
-        if len(pair.members) < 2:
-            (one,) = pair.members
-            return entropy(sigmoid(one[0] - one[1]))
-        return self.spread(pair)
+    def spread_out(self, pairs: Sequence[Pair], differences: Floats, count: int) -> list[Choice]:
+        """What several members are least at one about."""
+        values = self.spread(differences)
+        return [Choice(pairs[i], self.why(differences[i], values[i])) for i in highest(pairs, values, count)]
 
-    def spread(self, pair: Pair) -> float:
-        """How far several members are apart."""
+    def spread(self, differences: Floats) -> Floats:
+        """How far several members are apart about each pair, [N] of [N, M]."""
+        raise NotImplementedError
+
+    def why(self, differences: Floats, value: float) -> str:
+        """The reason in words, of the [M] members' differences."""
         raise NotImplementedError
 
 
@@ -42,11 +52,12 @@ class Uncertainty(Committee):
     answers that are equally good) teaches little and is not asked; a single reward model cannot tell the two apart.
     """
 
-    def spread(self, pair: Pair) -> float:
+    def spread(self, differences: Floats) -> Floats:
         """Standard deviation of the difference."""
-        return pstdev(a - b for a, b in pair.members)
+        found: Floats = differences.std(axis=1)
+        return found
 
-    def why(self, pair: Pair, value: float) -> str:
+    def why(self, differences: Floats, value: float) -> str:
         """In words."""
         return f"uncertain: members' differences vary by {value:.2f}"
 
@@ -58,16 +69,18 @@ class Disagreement(Committee):
     pair whose members are farthest apart comes first.
     """
 
-    def spread(self, pair: Pair) -> float:
+    def spread(self, differences: Floats) -> Floats:
         """Entropy of the votes in nats, and a little of the standard deviation to break ties."""
-        votes = [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pair.members]
-        apart = pstdev(a - b for a, b in pair.members)
-        return entropy(fmean(votes)) + 1e-3 * apart / (1 + apart)
+        import numpy as np
 
-    def why(self, pair: Pair, value: float) -> str:
+        votes = (np.sign(differences).mean(axis=1) + 1) / 2
+        apart = differences.std(axis=1)
+        return entropy(votes) + 1e-3 * apart / (1 + apart)
+
+    def why(self, differences: Floats, value: float) -> str:
         """In words."""
-        first = sum(a > b for a, b in pair.members)
-        return f"disagreement: {first} of {len(pair.members)} members prefer one, the others the other"
+        first = int((differences > 0).sum())
+        return f"disagreement: {first} of {len(differences)} members prefer one, the others the other"
 
 
 class ExpectedInformation(Committee):
@@ -77,11 +90,12 @@ class ExpectedInformation(Committee):
     et al. 2011): high where members are sure of themselves and contradict one another.
     """
 
-    def spread(self, pair: Pair) -> float:
+    def spread(self, differences: Floats) -> Floats:
         """Mutual information in nats."""
-        shares = [sigmoid(a - b) for a, b in pair.members]
-        return entropy(fmean(shares)) - fmean(map(entropy, shares))
+        shares = sigmoid(differences)
+        found: Floats = entropy(shares.mean(axis=1)) - entropy(shares).mean(axis=1)
+        return found
 
-    def why(self, pair: Pair, value: float) -> str:
+    def why(self, differences: Floats, value: float) -> str:
         """In words."""
         return f"informative: {value:.3f} nats expected"

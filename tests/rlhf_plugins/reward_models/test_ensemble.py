@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from texts_kit import comparisons, job, scores
+from texts_kit import comparisons, job, questions, scores
 
 from rlhf_core.errors import RlhfError
 from rlhf_core.feedback.dataset import FeedbackSet
+from rlhf_core.records import Answer
 from rlhf_core.run import Checkpoints, Run
 from rlhf_plugins.reward_models.ensemble import Ensemble, combine, resampled
 
@@ -49,6 +50,36 @@ def test_members_differ_and_agree_on_what_is_clear(tmp_path):
     assert scores(again, "good plan", "storm") == found
     with pytest.raises(RlhfError, match="3 members, the pipeline's has 2"):
         Ensemble(members=MEMBERS, copies=2).load(tmp_path)
+
+
+def mistaken(n, seed):
+    """Every fourth answer is wrong."""
+    for number, (question, counts) in enumerate(questions(n, seed)):
+        seen = counts if number % 4 else [-count for count in counts]
+        yield Answer(question=question, feedback=question.compare(seen, annotator="a"))
+
+
+def test_members_that_learn_count_alike_whatever_their_calibration():
+    model = Ensemble(members=MEMBERS, copies=3)
+    learn = job(None, mistaken, train=200)
+    model.fit(learn)
+    before = scores(model, "good plan", "storm", "river park")
+    # As if a few odd held-out pairs had made one of them twenty times as sure of itself.
+    model.models[1].temperature /= 20
+    model._scale(learn, learn.validation.pairs())
+    after = scores(model, "good plan", "storm", "river park")
+    assert after.mean == pytest.approx(before.mean)
+    assert np.array(after.members) == pytest.approx(np.array(before.members))
+    # Together they are calibrated: no other temperature fits the held-out pairs better.
+    pairs = learn.validation.pairs()
+    margins, stated = margins_of(model, pairs)
+    losses = [np.logaddexp(0, -margins * (2 * stated - 1) * factor).mean() for factor in (0.9, 1.0, 1.1)]
+    assert min(losses) == losses[1]
+
+
+def margins_of(model, pairs):
+    table = [model.score([pair.prompt] * 2, [pair.first, pair.second]).mean for pair in pairs]
+    return np.array([first - second for first, second in table]), np.array([pair.probability for pair in pairs])
 
 
 def test_copies_see_resamples_of_whole_prompts():

@@ -8,8 +8,10 @@ from sklearn.metrics import mutual_info_score
 from rlhf_core import Candidate, Prompt, RewardModel, Sample, Scores
 from rlhf_core.plugins import CONTROL_ARM as CONTROL
 from rlhf_core.run import Run
-from rlhf_plugins.selectors._active import Pair, entropy
+from rlhf_plugins.selectors._active import entropy, scored_pairs
+from rlhf_plugins.selectors._information import after, beliefs, predictive_information
 from rlhf_plugins.selectors.diversity import Diversity
+from rlhf_plugins.selectors.predictive_information import PredictiveInformation
 from rlhf_plugins.selectors.uncertainty import Disagreement, ExpectedInformation, Uncertainty
 
 
@@ -47,7 +49,7 @@ def first(selector, candidates=ALL, reward=None):
     return question.prompt.text, question.reason
 
 
-@pytest.mark.parametrize("selector", [Uncertainty, Disagreement, ExpectedInformation, Diversity])
+@pytest.mark.parametrize("selector", [Uncertainty, Disagreement, ExpectedInformation, PredictiveInformation, Diversity])
 def test_keep_the_contract(selector, rlhf_conformance):
     rlhf_conformance(selector)
 
@@ -59,22 +61,82 @@ def test_each_asks_where_its_measure_is_highest():
 
 
 def test_measures_by_hand():
-    pairs = {}
+    pairs, differences = scored_pairs(ALL, Members())
+    of = {pair.candidate.prompt.text: row for pair, row in zip(pairs, differences, strict=True)}
+    assert of["wide"] == pytest.approx([-1, -30, -1])
 
-    class Spy(Uncertainty):
-        def value(self, pair):
-            pairs[pair.candidate.prompt.text] = pair
-            return super().value(pair)
+    def spread(selector, name):
+        (value,) = selector().spread(of[name][None])
+        return value
 
-    Spy(control=0.0).select(ALL, 1, Members())
-    assert Uncertainty().value(pairs["wide"]) == pytest.approx(np.std([-1, -30, -1]))
-    assert Disagreement().value(pairs["split"]) == pytest.approx(entropy(1 / 3), abs=1e-3)
+    assert spread(Uncertainty, "wide") == pytest.approx(np.std([-1, -30, -1]))
+    assert spread(Disagreement, "split") == pytest.approx(entropy(1 / 3), abs=1e-3)
     p = [1 / (1 + math.exp(3)), 1 / (1 + math.exp(-3)), 1 / (1 + math.exp(3))]
     # Mutual information of member and answer, from the joint table.
     joint = np.array([[q / 3, (1 - q) / 3] for q in p])
     expected = mutual_info_score(None, None, contingency=joint * 1e6)
-    assert ExpectedInformation().value(pairs["split"]) == pytest.approx(expected, abs=1e-4)
-    assert ExpectedInformation().value(pairs["tied"]) < 1e-5
+    assert spread(ExpectedInformation, "split") == pytest.approx(expected, abs=1e-4)
+    assert spread(ExpectedInformation, "tied") < 1e-5
+
+
+def test_information_about_other_pairs_by_hand():
+    """Two linear opinions: the deviations are the square root of a covariance that is known."""
+    x = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    covariance, noise = x @ x.T, np.array([4.0, 4.0, 4.0])
+    values = predictive_information(covariance[:, [0]], np.diag(covariance) + noise, np.array([5.0]))
+    # Correlation of the answers about equal pairs: 1 / 5. The third has nothing to do with the target.
+    assert values == pytest.approx([-0.5 * math.log(1 - 1 / 25)] * 2 + [0])
+    left = after(x, noise, 0)
+    k = covariance[:, [0]]
+    assert left @ left.T == pytest.approx(covariance - k @ k.T / (1 + 4))
+    assert after(np.zeros((3, 2)), noise, 0) == pytest.approx(0)
+
+
+def test_beliefs_are_covariance_and_fisher_information():
+    differences = np.random.default_rng(0).normal(size=(5, 40)) + np.array([[0], [1], [-2], [0.5], [30]])
+    deviations, noise = beliefs(differences)
+    assert deviations @ deviations.T == pytest.approx(np.cov(differences))
+    p = 1 / (1 + np.exp(-differences.mean(axis=1)))
+    assert noise[:4] == pytest.approx(1 / (p * (1 - p))[:4])
+    assert np.isfinite(noise).all()
+
+
+class Linear(RewardModel):
+    """A committee of 400 with independent opinions of each word; `rare` ones vary most."""
+
+    def score(self, prompts, samples):
+        names = sorted({word for s in samples for word in s.text.split()})
+        rng = np.random.default_rng(0)
+        opinions = {name: rng.normal(size=400) * (5 if name.startswith("rare") else 1) for name in names}
+        table = np.array([sum(opinions[word] for word in s.text.split()) for s in samples]).T
+        return Scores(table.mean(0).tolist(), table.std(0).tolist(), members=table.tolist())
+
+
+def test_what_is_asked_helps_with_ordinary_pairs():
+    common = [candidate(f"common {i}", f"plain {i}", f"plain {i} loud") for i in range(60)]
+    rare = [candidate("odd", "plain", "plain rare")]
+    assert first(Uncertainty, [*common, *rare], Linear())[0].startswith("odd")
+    prompt, reason = first(PredictiveInformation, [*common, *rare], Linear())
+    assert prompt.startswith("common")
+    assert "other pairs" in reason
+
+
+def test_no_two_questions_ask_for_the_same():
+    """Of two common differences the more common one comes first, and then the other: not the first one again."""
+    candidates = [candidate(f"loud {i}", f"plain {i}", f"plain {i} loud") for i in range(30)]
+    candidates += [candidate(f"long {i}", f"plain {i}", f"plain {i} long") for i in range(25)]
+    questions = PredictiveInformation(control=0.0).select(candidates, 10, Linear())
+    asked = Counter(q.prompt.text.split()[0] for q in questions)
+    assert min(asked["loud"], asked["long"]) >= 4
+    assert len({q.prompt.id for q in questions}) == 10
+
+
+def test_few_members_are_told_about():
+    notes = []
+    run = Run()
+    run.note = notes.append
+    assert len(PredictiveInformation(control=0.0, run=run).select(ALL, 9, Members())) == 4
+    assert "mostly chance" in notes[0]
 
 
 def test_the_best_pair_of_a_prompt_is_asked_about():
@@ -136,14 +198,15 @@ def test_diversity_covers_the_differences():
         for name, words in kinds.items()
         for i in range(6)
     ]
-    questions = Diversity().best([_pair(c) for c in candidates], 3)
-    assert {pair.candidate.prompt.text.split()[1] for pair, _ in questions} == set(kinds)
+    pairs, differences = scored_pairs(candidates, Silent())
+    questions = Diversity().best(pairs, differences, 3)
+    assert {choice.pair.candidate.prompt.text.split()[1] for choice in questions} == set(kinds)
     # Each is the farthest from those before it, so the distances fall.
-    distances = [distance for _, distance in questions[1:]]
+    distances = [float(choice.why.split()[1]) for choice in questions[1:]]
     assert distances == sorted(distances, reverse=True)
-    assert len(Diversity(control=0.0).best([_pair(c) for c in candidates], 99)) == len(candidates)
-    assert Diversity().best([], 3) == []
+    assert len(Diversity().best(pairs, differences, 99)) == len(candidates)
 
 
-def _pair(c):
-    return Pair(c, c.samples[0], c.samples[1], [(0.0, 0.0)])
+class Silent(RewardModel):
+    def score(self, prompts, samples):
+        return Scores([0.0] * len(samples))
