@@ -71,7 +71,7 @@ class Session:
 
             ArtifactStore(self.workspace.artifacts).clear_drafts()
             tracker = Tracker.open(self.workspace.folder, self.pipeline.pipeline, self.workspace.mlflow_uri).prepare()
-            _import_the_heavy()
+            import_the_heavy()
             record = CampaignRecord(self.pipeline, self.registry, self.workspace, tracker)
             with server.answering():
                 engine = PrefectEngine(self.pipeline, self.registry, self.workspace, self.display, record)
@@ -152,7 +152,7 @@ def _hardware() -> str:
     return f"{best_device()}, {str(choose_dtype()[0]).removeprefix('torch.')}"
 
 
-def _import_the_heavy() -> None:
+def import_the_heavy() -> None:
     """Import what every stage needs while the servers start in their own threads and processes."""
     import datasets
     import torch  # noqa: F401
