@@ -25,7 +25,7 @@ class Curve(NamedTuple):
 
     def at(self, n: float) -> float:
         """Accuracy after `n` labels."""
-        return self.ceiling - self.gap * n**-self.rate
+        return self.ceiling - self.gap * math.pow(n, -self.rate)
 
     def needed(self, target: float) -> float:
         """The labels after which the accuracy is `target`; infinite where it never is."""
@@ -33,7 +33,7 @@ class Curve(NamedTuple):
             return 1.0 if self.ceiling >= target else math.inf
         if self.ceiling <= target:
             return math.inf
-        return max(1.0, (self.gap / (self.ceiling - target)) ** (1 / self.rate))
+        return max(1.0, math.pow(self.gap / (self.ceiling - target), 1 / self.rate))
 
 
 def fit_curve(sizes: Sequence[float], accuracies: Sequence[float]) -> Curve:
