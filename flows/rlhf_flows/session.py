@@ -17,6 +17,7 @@ from rlhf_flows.promotions import promotions
 from rlhf_flows.record import CampaignRecord, CampaignSummary, RoundSummary, campaign_key, summary_path
 from rlhf_flows.server import PrivateServer
 from rlhf_flows.workspace import Workspace
+from rlhf_flows.zombies import end_leftovers
 
 
 @dataclass
@@ -74,6 +75,7 @@ class Session:
             import_the_heavy()
             record = CampaignRecord(self.pipeline, self.registry, self.workspace, tracker)
             with server.answering():
+                end_leftovers(self.workspace.folder)
                 engine = PrefectEngine(self.pipeline, self.registry, self.workspace, self.display, record)
                 return self._run_campaign(self._campaign(engine), record, only)
 
@@ -103,7 +105,7 @@ class Session:
                 self.display.table(*results_table(summaries))
 
         try:
-            run_loop(campaign, rounds, begin, done, only, finished)
+            run_loop(campaign, self.workspace.folder, rounds, begin, done, only, finished)
             campaign_report(record, self.workspace, campaign)
         except BaseException as error:
             record.stopped(error)
