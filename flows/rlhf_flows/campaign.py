@@ -83,8 +83,8 @@ class Campaign:
         """The policy that the campaign began with."""
         return self.rounds[0].contender
 
-    def start(self) -> None:
-        """Read the data, prepare the policy, measure it: the first champion."""
+    def prepare(self) -> Ref:
+        """Read the data and prepare the policy and the gold judge; the warm-started policy."""
         pipeline = self.pipeline
         self.data = self._run(
             Stage(
@@ -110,6 +110,11 @@ class Campaign:
                     inputs={"snapshot": snapshot.ref, "base": started},
                 )
             ).ref  # fmt: skip
+        return started
+
+    def start(self) -> None:
+        """Prepare everything and measure the policy: the first champion."""
+        started = self.prepare()
         contender, evaluations = self._evaluate(0, started, None)
         self.rounds.append(Round(0, contender, True, ("the warm start is the first champion",), evaluations))
 

@@ -120,12 +120,16 @@ class StageRecord:
 class CampaignRecord:
     """Everything that one campaign writes down beside its artifacts."""
 
-    def __init__(self, pipeline: Pipeline, registry: Registry, workspace: Workspace, tracker: Tracker) -> None:
+    def __init__(
+        self, pipeline: Pipeline, registry: Registry, workspace: Workspace, tracker: Tracker, *, purpose: str = ""
+    ) -> None:
+        """`purpose` is a word for work on the pipeline that is no campaign of it and has an MLflow run of its own."""
         self.pipeline = pipeline
         self.registry = registry
         self.workspace = workspace
         self.tracker = tracker
-        self.key = campaign_key(pipeline)
+        self.key = f"{purpose}-{campaign_key(pipeline)}" if purpose else campaign_key(pipeline)
+        self.purpose = purpose
         self.policy_name = f"{pipeline.pipeline}-policy"
         self.reward_name = f"{pipeline.pipeline}-reward"
         self.curves: dict[tuple[int, str], Path] = {}
@@ -138,7 +142,10 @@ class CampaignRecord:
         pipeline = self.pipeline
         params = _flat(pipeline.model_dump(mode="json"))
         run = self.tracker.campaign(
-            self.key, f"{pipeline.pipeline} seed {pipeline.seed}", params, {"rlhf.pipeline": pipeline.pipeline}
+            self.key,
+            f"{self.purpose} {pipeline.pipeline} seed {pipeline.seed}".strip(),
+            params,
+            {"rlhf.pipeline": pipeline.pipeline},
         )
         run.set_tags({"rlhf.plugins": json.dumps(self.plugins())})
         return run

@@ -12,12 +12,13 @@ from prefect import flow
 from rlhf_core.errors import Waiting
 from rlhf_flows.display import Silent
 from rlhf_flows.session import Session
+from rlhf_flows.zombies import SERVED
 
 COMMAND = [sys.executable, "-c", "from rlhf_flows.cli import main; main()"]
 """The `rlhf` command, in a process of its own: its memory is free again afterwards, and a crash takes nothing along."""
 
 
-@flow(name="retrain-on-feedback", flow_run_name="{name}", validate_parameters=False)
+@flow(name=SERVED, flow_run_name="{name}", validate_parameters=False)
 def go_on(name: str, pipeline: str, workspace: str, overrides: list[str]) -> Any:
     """Go on with the campaign; when its rounds are done, learn once more from what is new and ask about the result."""
     from prefect.states import Completed

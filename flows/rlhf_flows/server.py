@@ -66,6 +66,11 @@ class PrivateServer:
         self.api = f"http://127.0.0.1:{port}/api"
         return self
 
+    @property
+    def private(self) -> bool:
+        """Whether there is a server of this process's own, and not one that was configured."""
+        return self.process is not None
+
     @contextmanager
     def answering(self) -> Iterator[None]:
         """Wait until the server answers; within, it is this process's API. Raises RlhfError where it does not start.

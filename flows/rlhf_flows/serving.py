@@ -16,6 +16,7 @@ from rlhf_core.feedback.queue import QuestionQueue
 from rlhf_core.feedback.store import FeedbackStore
 from rlhf_flows.server import PrivateServer
 from rlhf_flows.workspace import Workspace, write_atomically
+from rlhf_flows.zombies import SERVED, end_served, watch_heartbeats
 
 POLL_SECONDS = 5.0
 """How often the store is asked for new answers: one cheap query."""
@@ -72,10 +73,16 @@ def serve_pipeline(
         lock.acquire(timeout=0)
     except Timeout as error:
         raise WorkspaceError(f"another process serves {name} already.", where=str(workspace.folder)) from error
-    with lock, PrivateServer(workspace) as server, FeedbackStore.open(workspace.store_url) as store:
-        server.ready()
+    with (
+        lock,
+        PrivateServer(workspace) as server,
+        FeedbackStore.open(workspace.store_url) as store,
+        server.answering(),
+    ):
         deployment = _deployment(workspace, pipeline, name, overrides, cron)
-        _clear_zombies(name)
+        end_served(name)
+        if not server.private:
+            watch_heartbeats()
         trigger = Trigger(store, workspace.folder / f"serve-{name}.json", answers)
         threading.Thread(target=_watch, args=(name, trigger, say), daemon=True).start()
         say(f"serving {name}" + (f", on {cron}" if cron else "") + (f", every {answers} answers" if answers else ""))
@@ -101,24 +108,6 @@ def _deployment(workspace: Workspace, pipeline: Path, name: str, overrides: Sequ
     )
 
 
-def _clear_zombies(name: str) -> None:
-    """Runs of a server that was killed stay running in Prefect's books and hold the only place; end them."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
-    from prefect.exceptions import ObjectNotFound
-    from prefect.states import Crashed
-
-    with get_client(sync_client=True) as client:
-        try:
-            deployment = client.read_deployment_by_name(f"retrain-on-feedback/{name}")
-        except ObjectNotFound:
-            return
-        running = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})
-        ours = DeploymentFilter.model_validate({"id": {"any_": [deployment.id]}})
-        for run in client.read_flow_runs(flow_run_filter=running, deployment_filter=ours):
-            client.set_flow_run_state(run.id, Crashed(message="its server was stopped"), force=True)
-
-
 def _watch(name: str, trigger: Trigger, say: Callable[[str], None]) -> None:
     """Start a run at once, so that a campaign begins or goes on, and one whenever enough was answered."""
     from prefect.client.orchestration import get_client
@@ -129,7 +118,7 @@ def _watch(name: str, trigger: Trigger, say: Callable[[str], None]) -> None:
         try:
             if not started or trigger.is_due():
                 with get_client(sync_client=True) as client:
-                    deployment = client.read_deployment_by_name(f"retrain-on-feedback/{name}")
+                    deployment = client.read_deployment_by_name(f"{SERVED}/{name}")
                     client.create_flow_run_from_deployment(deployment.id)
                 say("people have answered: going on" if started else "starting")
                 started = True

@@ -17,6 +17,7 @@ from rlhf_flows.promotions import promotions
 from rlhf_flows.record import CampaignRecord, CampaignSummary, RoundSummary, campaign_key, summary_path
 from rlhf_flows.server import PrivateServer
 from rlhf_flows.workspace import Workspace
+from rlhf_flows.zombies import end_leftovers
 
 
 @dataclass
@@ -71,9 +72,10 @@ class Session:
 
             ArtifactStore(self.workspace.artifacts).clear_drafts()
             tracker = Tracker.open(self.workspace.folder, self.pipeline.pipeline, self.workspace.mlflow_uri).prepare()
-            _import_the_heavy()
+            import_the_heavy()
             record = CampaignRecord(self.pipeline, self.registry, self.workspace, tracker)
             with server.answering():
+                end_leftovers(self.workspace.folder)
                 engine = PrefectEngine(self.pipeline, self.registry, self.workspace, self.display, record)
                 return self._run_campaign(self._campaign(engine), record, only)
 
@@ -103,7 +105,7 @@ class Session:
                 self.display.table(*results_table(summaries))
 
         try:
-            run_loop(campaign, rounds, begin, done, only, finished)
+            run_loop(campaign, self.workspace.folder, rounds, begin, done, only, finished)
             campaign_report(record, self.workspace, campaign)
         except BaseException as error:
             record.stopped(error)
@@ -152,7 +154,7 @@ def _hardware() -> str:
     return f"{best_device()}, {str(choose_dtype()[0]).removeprefix('torch.')}"
 
 
-def _import_the_heavy() -> None:
+def import_the_heavy() -> None:
     """Import what every stage needs while the servers start in their own threads and processes."""
     import datasets
     import torch  # noqa: F401

@@ -1,4 +1,11 @@
-"""Waiting for people in Prefect's words: a state called Waiting, not a failure with a traceback."""
+"""Waiting for people in Prefect's words: a run that ended in a state called Waiting, not a failure with a traceback.
+
+Why an ended run, and not one that Prefect suspends: Prefect suspends only runs of a deployment and no subflows, so that
+`rlhf run` and the two halves of a round could not wait; a suspended run needs a time after which it fails, while people
+take the time they take; and resuming starts a process that begins the flow anew, which is what starting a new run is.
+What was done lies in the stages' cache either way, the run that goes on begins where the ended one stopped, and the
+store alone says when (`serving.Trigger`), with a server of Prefect's or without.
+"""
 
 from __future__ import annotations
 

@@ -25,14 +25,19 @@ def weighed_labels(votes: Mapping[Pairing, Sequence[tuple[str, float]]]) -> dict
     """P(first is better) of each pair from (annotator, stated probability) of each of its answers, where annotators
     count by their reliability: the Dawid-Skene posterior of `lower` plus half that of `tie`.
 
-    Strengths do not count: a slight preference is a preference. With fewer than two answers a pair there is nothing to
-    tell reliabilities by, and the labels are close to those of the annotators.
+    Strengths do not count: a slight preference is a preference. Which of two ids is lower means nothing, so every label
+    counts once more for the pair turned round: without that, annotators who are seldom compared with others could be
+    explained by all lower samples being the better ones. With one answer a pair there is nothing to tell reliabilities
+    by, and the labels are close to those of the annotators.
     """
-    labels = [Label(pair, who, preference(p)) for pair, said in votes.items() for who, p in said]
-    if not labels:
+    said = [(pair, who, p) for pair, answers in votes.items() for who, p in answers]
+    if not said:
         return {}
+    labels = [
+        Label((pair, turned), who, preference(1 - p if turned else p)) for pair, who, p in said for turned in (0, 1)
+    ]
     found = dawid_skene(labels, values=("lower", "tie", "higher"))
-    return {pair: lower + tie / 2 for pair, (lower, tie, _) in ((pair, found.truth[pair]) for pair in votes)}
+    return {pair: lower + tie / 2 for pair, (lower, tie, _) in ((pair, found.truth[pair, 0]) for pair in votes)}
 
 
 def annotator_weights(answers: Iterable[Answer]) -> dict[str, float]:

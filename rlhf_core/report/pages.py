@@ -40,7 +40,7 @@ GOLD_COLOR, PROXY_COLOR, GOOD_COLOR, OTHER_COLOR = 1, 2, 3, 4
 
 def round_report(about: About, data: RoundData) -> str:
     """One round as a self-contained HTML page."""
-    return _render(
+    return render(
         "round.html",
         about=about,
         title=f"{about.pipeline}, round {data.round}" if data.round else f"{about.pipeline}, warm start",
@@ -58,7 +58,7 @@ def campaign_report(about: About, rounds: Sequence[RoundData]) -> str:
     champion = next((one for one in reversed(rounds) if one.promoted), None)
     shown = champion or (rounds[-1] if rounds else RoundData(0))
     fitted = [one for one in rounds if one.calibration]
-    return _render(
+    return render(
         "campaign.html",
         about=about,
         title=f"{about.pipeline}, campaign",
@@ -219,7 +219,8 @@ def _others(metrics: Mapping[str, Any]) -> list[str]:
     return [name for name in KNOWN if name in metrics] + sorted(name for name in metrics if name not in KNOWN)
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """A page of this folder's `template`."""
     text = _environment().get_template(template).render(**values)
     # What a model wrote may hold lone surrogates, which no encoding can carry, and control characters.
     return "".join(c for c in text if c >= " " or c in "\n\t").encode("utf-8", "replace").decode("utf-8")

@@ -13,6 +13,8 @@ COMMANDS = {
     "resume": ("rlhf_flows.cli.run:resume", "Go on with the run that was started last."),
     "collect": ("rlhf_flows.cli.run:collect", "Ask for feedback on the current champion, once."),
     "retrain": ("rlhf_flows.cli.run:retrain", "Learn from the feedback there is, once."),
+    "plan": ("rlhf_flows.cli.plan:plan", "How many answers a wanted accuracy takes, by simulated raters."),
+    "panel": ("rlhf_flows.cli.plan:panel", "Simulated raters fitted to your people."),
     "serve": ("rlhf_flows.cli.serve:serve", "Run a pipeline by itself: on a schedule, and as people answer."),
     "annotate": ("rlhf_flows.cli.annotate:annotate", "Serve the pages where people answer."),
     "invite": ("rlhf_flows.cli.annotate:invite", "A link for an annotator."),

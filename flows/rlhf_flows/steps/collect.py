@@ -23,19 +23,7 @@ from rlhf_flows.steps.policy import sample_with_progress
 def select_questions(context: StageContext) -> Outcome:
     """Sample the current policy on this round's prompts and select what to ask."""
     ask = _ask(context)
-    prompts = _prompts_of_round(context, ask.prompts or ask.questions)
-    policy = load_policy(context, "policy")
-    candidates = [
-        Candidate(prompt, _distinct(samples))
-        for prompt, samples in zip(
-            prompts,
-            sample_with_progress(context, policy, prompts, ask.samples, context.run.seed),
-            strict=True,
-        )
-    ]
-    reward = load_proxy(context) if context.input("reward") is not None else None
-    selector: Selector = context.create("selectors", ask.selector)
-    questions = selector.select(candidates, ask.questions, reward)
+    questions = select_from(context, prompts_of_round(context, ask.prompts or ask.questions), ask.questions)
     if not questions:
         raise DataError(
             "there is nothing to ask: for no prompt did the policy give two different answers.",
@@ -46,12 +34,28 @@ def select_questions(context: StageContext) -> Outcome:
     return Outcome(info={"summary": f"{len(wanted)} questions", "questions": len(wanted)})
 
 
+def select_from(context: StageContext, prompts: Sequence[Prompt], budget: int) -> list[Question]:
+    """At most `budget` questions, by the pipeline's selector, about what the policy answers to `prompts`."""
+    ask, policy = _ask(context), load_policy(context, "policy")
+    candidates = [
+        Candidate(prompt, _distinct(samples))
+        for prompt, samples in zip(
+            prompts,
+            sample_with_progress(context, policy, prompts, ask.samples, context.run.seed),
+            strict=True,
+        )
+    ]
+    reward = load_proxy(context) if context.input("reward") is not None else None
+    selector: Selector = context.create("selectors", ask.selector)
+    return selector.select(candidates, budget, reward)
+
+
 def _ask(context: StageContext) -> Ask:
     assert context.pipeline.ask is not None
     return context.pipeline.ask
 
 
-def _prompts_of_round(context: StageContext, count: int) -> list[Prompt]:
+def prompts_of_round(context: StageContext, count: int) -> list[Prompt]:
     """The next `count` prompts of one fixed shuffle of all of them, starting over where a round runs out.
 
     Held-out prompts are asked about like any other, in their due share: answers on them train nothing and measure how

@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rlhf_core import Annotator, Comparison, Feedback, PluginConfig, Question, Ranking, RewardModel, Scores, Use
+from rlhf_core import Annotator, Comparison, Feedback, PluginConfig, Question, Ranking, RewardModel, Sample, Scores, Use
 from rlhf_core.errors import PipelineError
 
 
@@ -38,10 +38,11 @@ def lognormal(spread: float, *key: object) -> float:
 class SimulatedPanel(Annotator):
     """Each rater sees the judge's scores through own values, biases and noise. Compares two samples, ranks more.
 
-    A rater's utility of sample i is  u_i = sum_c f_c * points_ic + position_bias * p_i + length_bias * characters_i,
-    with own factors f_c. What the rater perceives is u_i + T * Gumbel, so that the first of two is preferred with
-    probability sigmoid((u_1 - u_2) / T) (Bradley & Terry 1952), and a ranking follows Plackett-Luce. Perceptions close
-    together tie; a flip turns the answer round.
+    A rater's utility of sample i is
+    u_i = sum_c f_c * points_ic + taste * e_i + position_bias * p_i + length_bias * characters_i,
+    with own factors f_c and a standard normal e_i that all raters share. What the rater perceives is
+    u_i + T * Gumbel, so that the first of two is preferred with probability sigmoid((u_1 - u_2) / T) (Bradley & Terry
+    1952), and a ranking follows Plackett-Luce. Perceptions close together tie; a flip turns the answer round.
 
     Every draw is made from (seed, rater, question) and nothing else: taking a rater off the panel (`absent`) leaves all
     answers of the others as they are. Questions that the absent rater would have answered go to the next in line.
@@ -61,14 +62,23 @@ class SimulatedPanel(Annotator):
         judge: Annotated[Use, Use.of("reward_models")] = Use(use="principles")
         """What is truly better: a reward model that needs no training. Its criteria are what raters weigh differently;
         they should add up to its mean, as those of `principles` do."""
+        values: dict[str, float] = {}
+        """Factor of all raters on some of the judge's criteria: 0 for one that they do not care about."""
         values_spread: float = Field(0.25, ge=0)
         """How different the raters' values are: standard deviation of the log of a rater's factor on a criterion."""
+        taste: float = Field(0.0, ge=0)
+        """What all raters see in a sample and the judge does not: a standard deviation."""
         temperature: float = Field(0.3, ge=0)
         """Noise: a difference of this size is seen rightly by sigmoid(1) = 73 % of the raters."""
         temperature_spread: float = Field(0.3, ge=0)
         """How different the raters' care is: standard deviation of the log of a rater's factor on `temperature`."""
         drift: float = Field(0.05, ge=0)
         """Raters tire: the noise grows by this share with each round of the samples shown."""
+        tie_spread: float = Field(0.0, ge=0)
+        """How different the raters' readiness to tie is: standard deviation of the log of a rater's factor on
+        `tie_below`."""
+        alike: float = Field(0.0, ge=0, le=1)
+        """Share of the questions whose samples all raters find equally good, whatever the judge says."""
         flip: float = Field(0.05, ge=0, le=1)
         """Probability of pressing the wrong key: the order is turned round."""
         tie_below: float = Field(0.05, ge=0)
@@ -157,24 +167,35 @@ class Rater:
         ]
         if uniform(*self._key(question, "flip")) < config.flip:
             perceived = [-value for value in perceived]
+        tie_below = config.tie_below * lognormal(config.tie_spread, config.seed, self.name, "tie")
         if len(perceived) == 2:
-            return question.compare(perceived, tie_below=config.tie_below, **fields)
-        return question.rank(perceived, tie_below=config.tie_below, **fields)
+            return question.compare(perceived, tie_below=tie_below, **fields)
+        return question.rank(perceived, tie_below=tie_below, **fields)
 
     def utilities(self, question: Question, scores: Scores) -> list[float]:
         """What each sample is worth to the rater before noise."""
         last = len(question.samples) - 1
+        ids = sorted(sample.id for sample in question.samples)
+        alike = uniform(self.config.seed, "alike", *ids) < self.config.alike
         utilities = []
         for place, sample in enumerate(question.samples):
             own = sum((self.factor(name) - 1.0) * values[place] for name, values in scores.criteria.items())
             position = self.config.position_bias * (last - place) / last
             length = self.config.length_bias * len(sample.text or "")
-            utilities.append(scores.mean[place] + own + position + length)
+            seen = 0.0 if alike else scores.mean[place] + own + self.taste(sample) + length
+            utilities.append(seen + position)
         return utilities
+
+    def taste(self, sample: Sample) -> float:
+        """What the whole panel, in equal measure, sees in `sample` beside the judge's scores."""
+        if not self.config.taste:
+            return 0.0
+        return self.config.taste * NormalDist().inv_cdf(uniform(self.config.seed, "taste", sample.id))
 
     def factor(self, criterion: str) -> float:
         """How much more the rater cares about `criterion` than the judge does."""
-        return lognormal(self.config.values_spread, self.config.seed, self.name, "values", criterion)
+        own = lognormal(self.config.values_spread, self.config.seed, self.name, "values", criterion)
+        return self.config.values.get(criterion, 1.0) * own
 
     def temperature(self, question: Question) -> float:
         """The rater's noise at this question: the rater's own, growing with the rounds."""

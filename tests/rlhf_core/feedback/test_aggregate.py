@@ -1,6 +1,7 @@
 import math
 from itertools import product
 
+import numpy as np
 import pytest
 
 from rlhf_core.feedback.aggregate import (
@@ -95,3 +96,28 @@ def test_votes_by_reliability():
     assert found["ben"] > found["ann"] > found["con"] > 0
     assert sum(found.values()) == pytest.approx(3)
     assert annotator_weights([]) == {}
+
+
+@pytest.mark.parametrize("overlap", [1, 2])
+def test_weighing_never_turns_labels_that_nothing_contradicts(overlap):
+    """Where annotators hardly meet, their reliabilities are unknown, and what they say stands."""
+    rng = np.random.default_rng(0)
+    votes = {}
+    for number in range(300):
+        lower_is_better = bool(rng.random() < 0.5)
+        votes[f"{number:03}a", f"{number:03}b"] = [
+            (f"r{rater}", float(lower_is_better)) for rater in rng.choice(12, overlap, replace=False)
+        ]
+    found = weighed_labels(votes)
+    assert all((label > 0.8) == (votes[pair][0][1] == 1) for pair, label in found.items())
+    assert all((label < 0.2) == (votes[pair][0][1] == 0) for pair, label in found.items())
+
+
+def test_turning_pairs_round_turns_their_weighed_labels_round():
+    rng = np.random.default_rng(1)
+    votes = {
+        (f"{n:02}a", f"{n:02}b"): [(f"r{r}", float(rng.choice([0, 0.5, 1], p=[0.2, 0.2, 0.6]))) for r in range(3)]
+        for n in range(40)
+    }
+    turned = weighed_labels({pair: [(who, 1 - p) for who, p in said] for pair, said in votes.items()})
+    assert {pair: pytest.approx(1 - label) for pair, label in turned.items()} == weighed_labels(votes)

@@ -3,6 +3,7 @@
 
 import { button, el, words } from "./dom.js";
 import { differences } from "./diff.js";
+import { draggable, reordered } from "./drag.js";
 import { editButton, nameOf, promptCard, sampleCard, showDifferences, textField } from "./cards.js";
 
 export function pair(page) {
@@ -38,11 +39,20 @@ export function ranking(page) {
   const place = (chosen) => {
     if (!order.some(([placed]) => placed === chosen)) page.change({ order: [...order, [chosen, false]] });
   };
-  const cards = item.samples.map((_, at) => {
+  // Dragging orders the whole list: from then on the cards stand where they were put.
+  const rows = state.rows || item.samples.map((_, at) => at);
+  const cards = rows.map((at) => {
     const rank = ranks.get(at);
     const card = sampleCard(item, at, editable(item, at) ? editButton(at, page.edit) : null);
     card.prepend(button(rank ? String(rank) : "·", String(at + 1), () => place(at), { class: `rank ${rank ? "placed" : ""}`, "aria-label": `${nameOf(at)} ${rank || ""}` }));
+    card.append(el("span", { class: "grip", title: words.drag, "aria-hidden": "true" }, "⠿"));
     return card;
+  });
+  draggable(cards, (card) => card.querySelector(".grip"), (from, to, level) => {
+    const sharing = new Map(order);
+    const standing = rows.map((at, index) => [at, index > 0 && order.length === count && sharing.get(at)]);
+    const moved = reordered(standing, from, to, level);
+    page.change({ order: moved, rows: moved.map(([at]) => at) });
   });
   const share = () => {
     if (order.length > 1) page.change({ order: [...order.slice(0, -1), [order.at(-1)[0], !order.at(-1)[1]]] });
