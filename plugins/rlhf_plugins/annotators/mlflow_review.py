@@ -84,7 +84,7 @@ class MlflowReview(ExternalAnnotator):
 def fields_of(form: Form, view: View, size: int) -> dict[str, Field]:
     """Our field -> what reviewers are asked."""
     letters = [chr(ord("A") + place) for place in range(size)]
-    edited = Field("A better answer, if you have one")
+    edited = Field("Your own better answer (optional)")
     if view == "pair":
         return {BETTER: Field("Which answer is better?", options=tuple(CHOICES), comment=True), EDITED: edited}
     if view == "ranking":
