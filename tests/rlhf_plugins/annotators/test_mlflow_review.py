@@ -116,7 +116,7 @@ def test_ratings_and_own_answers(mlflow):
     asking.post([rated])
     writing.post([bare])
     scores = {f"{x}: {c} (0 to 3)": n for n, (x, c) in enumerate((x, c) for x in "AB" for c in ("clear", "short"))}
-    mlflow.say("newsroom rating of 2", rated, "ann", scores)
+    mlflow.say(asking.place("newsroom", ("rating", 2)), rated, "ann", scores)
     mlflow.say("newsroom writing", bare, "ann", {"Your answer": "mine"})
     ratings = list(asking.collect([rated]))
     assert all(isinstance(each, Rating) and (each.low, each.high) == (0, 3) for each in ratings)
