@@ -42,7 +42,7 @@ class Event(BaseModel):
     text: str = Field("", max_length=TEXT_LIMIT)
     """Of edits: what the user made of the sample."""
     at: datetime | None = None
-    """When; the time of its arrival where the channel does not say."""
+    """When, in UTC where no zone is named; the time of its arrival where the channel does not say."""
 
     @field_validator("id", "impression", "text")
     @classmethod
@@ -50,6 +50,14 @@ class Event(BaseModel):
         if "\0" in text:
             raise ValueError("no database keeps a null character")
         return text
+
+    @field_validator("at")
+    @classmethod
+    def _in_utc(cls, at: datetime | None) -> datetime | None:
+        try:
+            return at if at is None else (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+        except OverflowError as error:
+            raise ValueError("no such time in UTC") from error
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -10,7 +10,7 @@ from rlhf_core import TEXT, Comparison, Demonstration, Feedback, Question, Ranki
 from rlhf_core.feedback.forms import Form, View
 from rlhf_core.feedback.lettered import Said, Unreadable, by_letter, feedback_of
 from rlhf_core.plugins import DeferredAnnotator
-from rlhf_core.records import Modality
+from rlhf_core.records import Modality, content_id
 from rlhf_plugins.annotators._asking import form_of
 
 Look = tuple[View, int]
@@ -35,6 +35,14 @@ class ExternalAnnotator(DeferredAnnotator):
             view = self.form.view(question)
             groups.setdefault((view, 0 if view == "writing" else len(question.samples)), []).append(question)
         return groups
+
+    def place(self, name: str, look: Look) -> str:
+        """Name of the project, dataset or queue where such questions are asked. Another scale is another place: an
+        answer there would mean something else.
+        """
+        view, size = look
+        scale = [[criterion.name for criterion in self.form.criteria], self.form.low, self.form.high]
+        return f"{name} {view}" + (f" of {size}" if size else "") + (f" {content_id(scale)[:6]}" * (view == "rating"))
 
     def said(self, questions: Mapping[str, Question]) -> Iterator[Said]:
         """Everything that was answered so far; answers to other questions may be among them."""

@@ -75,7 +75,7 @@ class Argilla(ExternalAnnotator):
                             yield _said(str(record.get("external_id")), response, people)
 
     def _name(self, view: View, size: int) -> str:
-        name = f"{self.config.dataset or self.run.pipeline or 'rlhf'} {view} {size or ''}"
+        name = self.place(self.config.dataset or self.run.pipeline or "rlhf", (view, size))
         return re.sub(r"[^a-z0-9_-]+", "-", name.strip().lower())
 
     def _workspace(self, server: Server) -> dict[str, Any]:

@@ -31,7 +31,8 @@ from rlhf_plugins.labelling.label_studio import fields_in
 
 PAGE = 500
 """Tasks a request."""
-TITLE_LIMIT = 50
+NAME_LIMIT = 28
+"""Characters of the projects' common name; Label Studio takes 50 for the whole title."""
 
 
 class LabelStudio(ExternalAnnotator):
@@ -47,7 +48,7 @@ class LabelStudio(ExternalAnnotator):
     class Config(ServerConfig):
         """Which server and project."""
 
-        project: str = Field("", max_length=36)
+        project: str = Field("", max_length=NAME_LIMIT)
         """Title of the projects; that of the pipeline where empty."""
         token_variable: str = "LABEL_STUDIO_TOKEN"
         """Environment variable that holds the access token, of either sort that Label Studio has."""
@@ -74,8 +75,7 @@ class LabelStudio(ExternalAnnotator):
                         yield _said(_question_of(task), annotation, people, self.form.low)
 
     def _title(self, view: View, size: int) -> str:
-        name = self.config.project or self.run.pipeline[:36] or "rlhf"
-        return f"{name} {view}" + (f" of {size}" if size else "")
+        return self.place(self.config.project or self.run.pipeline[:NAME_LIMIT] or "rlhf", (view, size))
 
     def _found(self, server: Server, title: str) -> int | None:
         page = 1

@@ -50,11 +50,13 @@ class MlflowReview(ExternalAnnotator):
 
     def post(self, questions: Sequence[Question]) -> None:
         """Put the questions into the queue of their kind."""
+        beside = {"task": self.config.title, "guidelines": self.config.guidelines}
+        told = {name: text for name, text in beside.items() if text}
         for look, group in self.by_look(questions).items():
             items = [
                 Item(
                     question.id,
-                    {"task": self.config.title, "guidelines": self.config.guidelines, "prompt": shown_prompt(question)},
+                    {**told, "prompt": shown_prompt(question)},
                     {letter: shown_text(sample.text) for letter, sample in by_letter(question).items()},
                 )
                 for question in group
@@ -76,7 +78,7 @@ class MlflowReview(ExternalAnnotator):
     def _queue(self, view: View, size: int) -> ReviewQueue:
         if not self.run.mlflow_uri:
             raise DataError("`mlflow_review` asks in an MLflow store, and this run has none.")
-        name = f"{self.config.queue or self.run.pipeline or 'rlhf'} {view}" + (f" of {size}" if size else "")
+        name = self.place(self.config.queue or self.run.pipeline or "rlhf", (view, size))
         fields = list(fields_of(self.form, view, size).values())
         return ReviewQueue(self.run.mlflow_uri, self.run.pipeline or "rlhf", name, fields, self.config.reviewers)
 
@@ -84,7 +86,7 @@ class MlflowReview(ExternalAnnotator):
 def fields_of(form: Form, view: View, size: int) -> dict[str, Field]:
     """Our field -> what reviewers are asked."""
     letters = [chr(ord("A") + place) for place in range(size)]
-    edited = Field("A better answer, if you have one")
+    edited = Field("Your own better answer (optional)")
     if view == "pair":
         return {BETTER: Field("Which answer is better?", options=tuple(CHOICES), comment=True), EDITED: edited}
     if view == "ranking":

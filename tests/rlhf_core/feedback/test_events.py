@@ -83,6 +83,12 @@ def test_one_bad_event_takes_all_of_its_request_along(log):
     assert counted(log) == {}
 
 
+def test_a_time_without_a_zone_is_in_utc(log):
+    log.append("site", [impression("i1", at="2026-01-02T03:04:05"), impression("i2", at="2026-01-02T01:04:05+01:00")])
+    (counted,) = log.counts()
+    assert counted.last.isoformat() == "2026-01-02T03:04:05+00:00"
+
+
 def test_edits_know_what_they_were_made_from(log):
     stray = react("e2", "i9", "edit", text="?")
     log.append("site", [impression("i1", B), react("e1", "i1", "edit", text="better"), stray])
@@ -136,6 +142,7 @@ def test_several_writers_lose_nothing(log):
         {"id": "x", "action": "edit", "impression": "i", "text": "x" * 50_001},
         {"id": "x", "action": "impression", "question": "q", "sample": "s", "position": -1},
         {"id": "x", "action": "click", "impression": "i", "user": "me"},
+        {"id": "x", "action": "click", "impression": "i", "at": "0001-01-01T00:00:00+14:00"},
     ],
 )
 def test_events_that_are_none(fields):

@@ -116,7 +116,7 @@ def test_pairs(server):
     asking = annotator(server, guidelines="Be fair.")
     assert list(asking.annotate(asked)) == []
     asking.post(asked)
-    name = "news-room-pair-2"
+    name = "news-room-pair-of-2"
     dataset = server.dataset(name)
     assert server.datasets[dataset]["distribution"] == {"strategy": "overlap", "min_submitted": 2}
     assert server.datasets[dataset]["workspace_id"] == "w1"
@@ -160,10 +160,11 @@ def test_rankings_with_ties_ratings_and_own_answers(server):
     asking.post([ranked, bare])
     rating.post([rated])
     order = [{"value": "B", "rank": 1}, {"value": "A", "rank": 2}, {"value": "C", "rank": 2}]
-    server.respond("news-room-ranking-3", ranked, "u1", {"ranking": order})
+    server.respond("news-room-ranking-of-3", ranked, "u1", {"ranking": order})
     server.respond("news-room-writing", bare, "u1", {"answer": "mine"})
     scores = {("A", 0): 3, ("A", 1): 0, ("B", 0): 1, ("B", 1): 2}
-    server.respond("news-room-rating-2", rated, "u1", {f"rating_{x.lower()}_{n}": v for (x, n), v in scores.items()})
+    place = next(each["name"] for each in server.datasets.values() if "rating-of-2" in each["name"])
+    server.respond(place, rated, "u1", {f"rating_{x.lower()}_{n}": v for (x, n), v in scores.items()})
     ranking, own = sorted(asking.collect([ranked, bare]), key=lambda each: each.kind, reverse=True)
     assert isinstance(ranking, Ranking)
     letters = by_letter(ranked)
@@ -175,8 +176,15 @@ def test_rankings_with_ties_ratings_and_own_answers(server):
     assert all(isinstance(each, Rating) and (each.low, each.high) == (0, 3) for each in ratings)
     names = {sample.id: letter for letter, sample in by_letter(rated).items()}
     assert {(names[r.sample], ["clear", "short"].index(r.criterion)): r.score for r in ratings} == scores
-    options = server.questions[server.dataset("news-room-rating-2")]["rating_a_0"]["settings"]["options"]
+    options = server.questions[server.dataset(place)]["rating_a_0"]["settings"]["options"]
     assert options == [{"value": step} for step in range(4)]
+
+
+def test_another_scale_is_another_dataset(server):
+    rated = question("q", "ab")
+    for options in ({"high": 5}, {"high": 7}, {"high": 5}, {"high": 5, "criteria": {"style": ""}}):
+        annotator(server, form="rating", **options).post([rated])
+    assert len(server.datasets) == 3
 
 
 def test_a_dataset_that_was_left_half_made_is_completed(server):
@@ -196,7 +204,7 @@ def test_many_records_are_read_page_by_page(server):
     asking = annotator(server)
     asking.post(asked)
     for each in (asked[0], asked[700], asked[1002]):
-        server.respond("news-room-pair-2", each, "u1", {"better": "A is better"})
+        server.respond("news-room-pair-of-2", each, "u1", {"better": "A is better"})
     assert len(list(asking.collect(asked))) == 3
 
 

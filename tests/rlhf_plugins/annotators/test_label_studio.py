@@ -104,7 +104,7 @@ def story(url, monkeypatch, token=TOKEN):
     give(client, triple, result("ranking", "ranker", {"ranker": ["B", "C", "A"]}, "items"))
     written = tasks(client, "newsroom writing")[WRITTEN.id]
     give(client, written, result("answer", "textarea", {"text": ["My answer"]}))
-    rated = tasks(client, "newsroom rating of 2")[RATED.id]
+    rated = tasks(client, rating.place("newsroom", ("rating", 2)))[RATED.id]
     stars = {("A", 0): 1, ("A", 1): 4, ("B", 0): 2, ("B", 1): 3}
     give(client, rated, *(result(f"rating_{x}_{n}", "rating", {"rating": v}, x) for (x, n), v in stars.items()))
 

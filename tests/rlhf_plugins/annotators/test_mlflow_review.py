@@ -75,7 +75,7 @@ def test_pairs(mlflow):
     assert span.inputs["prompt"] == "pair 0"
     assert asked[0].samples[0].policy not in str(span.inputs)
 
-    edit = "A better answer, if you have one"
+    edit = "Your own better answer (optional)"
     mlflow.say(name, asked[0], "ann", {WHICH: "B is better", edit: "new"}, status=None, rationale="why")
     assert list(asking.collect(asked)) == []  # not marked as complete yet
     mlflow.say(name, asked[0], "ben", {WHICH: "both are equally good"})
@@ -116,7 +116,7 @@ def test_ratings_and_own_answers(mlflow):
     asking.post([rated])
     writing.post([bare])
     scores = {f"{x}: {c} (0 to 3)": n for n, (x, c) in enumerate((x, c) for x in "AB" for c in ("clear", "short"))}
-    mlflow.say("newsroom rating of 2", rated, "ann", scores)
+    mlflow.say(asking.place("newsroom", ("rating", 2)), rated, "ann", scores)
     mlflow.say("newsroom writing", bare, "ann", {"Your answer": "mine"})
     ratings = list(asking.collect([rated]))
     assert all(isinstance(each, Rating) and (each.low, each.high) == (0, 3) for each in ratings)
