@@ -1,8 +1,9 @@
 """Completions per second of our optimizers against TRL's trainers: one model, one machine, the same prompts.
 
 A small Llama answers 16 prompts with 4 answers each (ppo: 64 prompts once) and learns from them, step after step. Every
-side runs in a process of its own; the first step, which warms up, does not count. TRL has had no stable PPO since 1.12:
-install that one beside (`pip install --no-deps --target FOLDER trl==1.12.0`) and name the folder with --ppo-trl.
+side runs in a process of its own, in the number format it is fastest in; the first step, which warms up, does not
+count. TRL has had no stable PPO since 1.12: install that one beside (`pip install --no-deps --target FOLDER
+trl==1.12.0`) and name the folder with --ppo-trl.
 `gemm_share` is the matrix products that a step cannot do without, a prompt counted once, over what the machine
 multiplies in that time.
 """
@@ -70,6 +71,8 @@ class Clock:
 
 def ours(what: str, folder: Path, options: argparse.Namespace, clock: Clock) -> None:
     """Our optimizers, each step logged once."""
+    import torch
+
     from rlhf_core.lm.model import LanguageModel
     from rlhf_core.plugins import OptimizeJob, RewardModel, Scores
     from rlhf_core.run import Run
@@ -81,6 +84,7 @@ def ours(what: str, folder: Path, options: argparse.Namespace, clock: Clock) -> 
     def policy() -> Any:
         made = CausalLm(max_prompt_tokens=PROMPT_TOKENS, max_new_tokens=options.tokens)
         made.lm = LanguageModel.load(folder / "policy")
+        made.lm.compute_dtype = getattr(torch, options.dtype)
         return made
 
     class Reward(RewardModel):
@@ -92,13 +96,12 @@ def ours(what: str, folder: Path, options: argparse.Namespace, clock: Clock) -> 
             from transformers import AutoModelForSequenceClassification
 
             self.lm = policy().lm
-            self.model = AutoModelForSequenceClassification.from_pretrained(folder / "scorer").eval()
+            kind = self.lm.compute_dtype
+            self.model = AutoModelForSequenceClassification.from_pretrained(folder / "scorer", dtype=kind).eval()
 
         def score(self, prompts: Any, samples: Any) -> Scores:
-            import torch
-
             ids, mask, _ = self.lm.encode_pairs(prompts, [sample.text for sample in samples])
-            with torch.inference_mode(), self.lm.autocast():
+            with torch.inference_mode():
                 return Scores(mean=self.model(input_ids=ids, attention_mask=mask).logits[:, 0].tolist())
 
     class Timed(Run):
@@ -131,19 +134,17 @@ def trl(what: str, folder: Path, options: argparse.Namespace, clock: Clock) -> N
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 
-    from rlhf_core.lm.model import LanguageModel, choose_dtype
+    from rlhf_core.lm.model import LanguageModel
 
     transformers.utils.logging.set_verbosity_error()
-    bf16 = choose_dtype()[0] == torch.bfloat16
+    bf16 = options.dtype == "bfloat16"
     groups = options.rows // 4
     if what == "rollout":
         lm = LanguageModel.load(folder / "policy")
+        model = lm.model.to(getattr(torch, options.dtype))
         ids, mask = lm.encode([prompt for prompt in prompts(groups) for _ in range(4)])
         for _ in range(options.steps + 2):
-            with lm.autocast():
-                lm.model.generate(
-                    input_ids=ids, attention_mask=mask, do_sample=True, top_k=0, max_new_tokens=options.tokens
-                )
+            model.generate(input_ids=ids, attention_mask=mask, do_sample=True, top_k=0, max_new_tokens=options.tokens)
             clock.tick()
         return
 
@@ -216,7 +217,23 @@ def needed(what: str, folder: Path, options: argparse.Namespace) -> float:
     return passes * forward
 
 
-def measure(side: str, what: str, folder: Path, options: argparse.Namespace) -> float | None:
+def measure(side: str, what: str, folder: Path, options: argparse.Namespace) -> tuple[float | None, str]:
+    """Seconds a step in the best number format, and which; None where that side cannot run.
+
+    Ours is the format that `auto` takes. The others are measured in float32 and, where the hardware computes in it, in
+    bfloat16: autocast for TRL's trainers, which need float32 weights to learn small updates, weights for `generate`.
+    """
+    from rlhf_core.lm.model import choose_dtype
+
+    best = str(choose_dtype(options.width)[0]).removeprefix("torch.")
+    if side == "ours":
+        return run(side, what, best, folder, options), best
+    found = {dtype: run(side, what, dtype, folder, options) for dtype in {"float32", best}}
+    fastest = min(found, key=lambda dtype: found[dtype] or 0.0)
+    return found[fastest], fastest
+
+
+def run(side: str, what: str, dtype: str, folder: Path, options: argparse.Namespace) -> float | None:
     """Seconds a step, in a process of its own; None where that side cannot run."""
     environment = dict(os.environ)
     if side == "trl" and what == "ppo":
@@ -224,7 +241,7 @@ def measure(side: str, what: str, folder: Path, options: argparse.Namespace) -> 
             return None
         environment |= {"PYTHONPATH": str(options.ppo_trl), "TRL_EXPERIMENTAL_SILENCE": "1"}
     arguments = [f"--{name}={getattr(options, name)}" for name in ("rows", "tokens", "steps", "layers", "width")]
-    command = [sys.executable, __file__, *arguments, "--worker", side, what, str(folder)]
+    command = [sys.executable, __file__, *arguments, "--dtype", dtype, "--worker", side, what, str(folder)]
     command += ["--cpu-time"] if options.cpu_time else []
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
@@ -244,6 +261,7 @@ def main() -> None:
     parser.add_argument("--ppo-trl", type=Path, help="folder with a TRL that still has PPO")
     parser.add_argument("--cpu-time", action="store_true", help="CPU seconds, where others use the machine too")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--dtype", default="float32", help=argparse.SUPPRESS)
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -252,22 +270,24 @@ def main() -> None:
         {"ours": ours, "trl": trl}[side](what, Path(folder), options, clock)
         print(clock.seconds())
         return
-    found: dict[str, Any] = {"ratios": {}, "completions_per_second": {}, "gemm_share": {}}
+    found: dict[str, Any] = {"ratios": {}, "completions_per_second": {}, "dtypes": {}, "gemm_share": {}}
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder), options)
         rate = gemm_rate(Clock(options.cpu_time))
         found["gemm_gflops"] = rate / 1e9
-        print(f"{'':8} {'ours/s':>8} {'TRL/s':>8} {'ratio':>6}  share of {rate / 1e9:.0f} GFLOP/s")
+        print(f"{'':8} {'ours/s':>8} {'TRL/s':>8} {'ratio':>6}  share of {rate / 1e9:.0f} GFLOP/s, number formats")
         for what in options.only:
-            seconds = {side: measure(side, what, Path(folder), options) for side in SIDES}
-            speed = {side: options.rows / value if value else None for side, value in seconds.items()}
-            share = needed(what, Path(folder), options) / seconds["ours"] / rate
+            measured = {side: measure(side, what, Path(folder), options) for side in SIDES}
+            speed = {side: options.rows / value if value else None for side, (value, _) in measured.items()}
+            dtypes = {side: dtype for side, (_, dtype) in measured.items()}
+            share = needed(what, Path(folder), options) * speed["ours"] / options.rows / rate
+            found["dtypes"][what] = dtypes
             found["completions_per_second"][what] = speed
             found["gemm_share"][what] = share
             found["ratios"][what] = speed["ours"] / speed["trl"] if speed["trl"] else None
             shown = [f"{value:8.1f}" if value else f"{'-':>8}" for value in speed.values()]
             ratio = f"{found['ratios'][what]:6.2f}" if speed["trl"] else f"{'-':>6}"
-            print(f"{what:8} {' '.join(shown)} {ratio}  {share:.2f}", flush=True)
+            print(f"{what:8} {' '.join(shown)} {ratio}  {share:.2f}  {', '.join(dtypes.values())}", flush=True)
     if options.json:
         print(json.dumps(found))
 

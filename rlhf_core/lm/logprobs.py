@@ -17,38 +17,63 @@ def positions(mask: torch.Tensor) -> torch.Tensor:
     return (mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
-class _Picked(torch.autograd.Function):
-    """log p(token) and entropy of softmax(logits), keeping nothing for the backward pass but the logits themselves.
+CHUNK = 2**18
+"""Logits that are looked at together: few enough to stay in a core's cache, and never all in float32."""
 
-    With p = softmax(z): d log p_k / d z = 1_k - p  and  d H / d z = -p (log p + H) = -p (z - E_p[z]).
+
+class _Picked(torch.autograd.Function):
+    """log p(token) and entropy of softmax(logits / temperature), keeping nothing for the backward pass but the logits.
+
+    With p = softmax(z): d log p_k / d z = 1_k - p  and  d H / d z = -p (log p + H).
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        log_normaliser = logits.logsumexp(-1)
-        picked = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - log_normaliser
-        expected = torch.einsum("...v,...v->...", logits.softmax(-1), logits)
-        entropy = log_normaliser - expected
-        ctx.save_for_backward(logits, tokens, expected)
+    def forward(
+        ctx: Any, logits: torch.Tensor, tokens: torch.Tensor, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        picked = logits.new_empty(len(logits), dtype=torch.float32)
+        entropy = torch.empty_like(picked)
+        for rows in _chunks(logits):
+            log_p = _log_softmax(logits[rows], temperature)
+            picked[rows] = log_p.gather(1, tokens[rows].unsqueeze(1)).squeeze(1)
+            entropy[rows] = -torch.linalg.vecdot(log_p.exp(), log_p)
+        ctx.save_for_backward(logits, tokens, entropy)
+        ctx.temperature = temperature
         ctx.set_materialize_grads(False)
         return picked, entropy
 
     @staticmethod
     def backward(
         ctx: Any, grad_picked: torch.Tensor | None, grad_entropy: torch.Tensor | None
-    ) -> tuple[torch.Tensor | None, None]:
-        logits, tokens, expected = ctx.saved_tensors
-        slope: torch.Tensor = logits.softmax(-1)
-        if grad_entropy is not None:
-            weight = (logits - expected.unsqueeze(-1)) * grad_entropy.unsqueeze(-1)
-            slope *= -(weight if grad_picked is None else weight.add_(grad_picked.unsqueeze(-1)))
-        elif grad_picked is not None:
-            slope *= -grad_picked.unsqueeze(-1)
-        else:
-            return None, None
-        if grad_picked is not None:
-            slope.scatter_add_(-1, tokens.unsqueeze(-1), grad_picked.unsqueeze(-1))
-        return slope, None
+    ) -> tuple[torch.Tensor | None, None, None]:
+        logits, tokens, entropy = ctx.saved_tensors
+        if grad_picked is None and grad_entropy is None:
+            return None, None, None
+        gradient = torch.empty_like(logits)
+        for rows in _chunks(logits):
+            log_p = _log_softmax(logits[rows], ctx.temperature)
+            slope = log_p.exp()
+            if grad_entropy is not None:
+                weight = log_p.add_(entropy[rows].unsqueeze(1)).mul_(grad_entropy[rows].unsqueeze(1))
+                slope *= -(weight if grad_picked is None else weight.add_(grad_picked[rows].unsqueeze(1)))
+            elif grad_picked is not None:
+                slope *= -grad_picked[rows].unsqueeze(1)
+            if grad_picked is not None:
+                slope.scatter_add_(1, tokens[rows].unsqueeze(1), grad_picked[rows].unsqueeze(1))
+            gradient[rows] = slope if ctx.temperature == 1.0 else slope.div_(ctx.temperature)
+        return gradient, None, None
+
+
+def _chunks(logits: torch.Tensor) -> list[slice]:
+    """The rows of `logits` [N, V] in pieces of about `CHUNK` numbers."""
+    size = max(CHUNK // logits.shape[1], 1)
+    return [slice(start, start + size) for start in range(0, len(logits), size)]
+
+
+def _log_softmax(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Of `logits` / temperature, in float32."""
+    scaled = logits.float() if temperature == 1.0 else logits.float() / temperature
+    return scaled.log_softmax(-1)
 
 
 def token_logprobs(logits: torch.Tensor, tokens: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
@@ -60,11 +85,8 @@ def token_logprobs_and_entropy(
     logits: torch.Tensor, tokens: torch.Tensor, temperature: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The log-probabilities of `token_logprobs` with the entropy in nats of each distribution, both float32 [..]."""
-    scaled = logits.float()
-    if temperature != 1.0:
-        scaled = scaled / temperature
-    picked, entropy = _Picked.apply(scaled, tokens)  # type: ignore[no-untyped-call]
-    return picked, entropy
+    picked, entropy = _Picked.apply(logits.flatten(0, -2), tokens.flatten(), temperature)  # type: ignore[no-untyped-call]
+    return picked.view(tokens.shape), entropy.view(tokens.shape)
 
 
 def sequence_logprobs(
