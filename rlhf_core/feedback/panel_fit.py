@@ -268,8 +268,8 @@ class _Model:
         def value_and_slope(x: NDArray[Any]) -> tuple[float, NDArray[Any]]:
             both = torch.tensor(x, requires_grad=True)
             loss = self.loss(both[:parameters], both[parameters:].reshape(len(OWN), -1), spread)
-            loss.backward()
-            return float(loss.detach()), both.grad.numpy()
+            (slope,) = self.torch.autograd.grad(loss, both)
+            return float(loss.detach()), slope.numpy()
 
         x = np.concatenate([self.start, np.zeros(len(OWN) * len(self.data.raters))])
         found = minimize(value_and_slope, x, jac=True, method="L-BFGS-B", options={"maxiter": 300, "ftol": 1e-10})
