@@ -8,8 +8,8 @@ import torch
 
 from rlhf_core.lm.attention import MOST_SCORES, can_share, packed_output, scores_kept
 from rlhf_core.lm.packing import Packed, pack
+from rlhf_core.lm.precision import computes_again
 from rlhf_core.lm.prefix import distinct_rows
-from rlhf_core.lm.recompute import recomputes
 
 
 def positions(mask: torch.Tensor) -> torch.Tensor:
@@ -166,7 +166,7 @@ def answer_logits_by_prefix(model: Any, ids: torch.Tensor, mask: torch.Tensor, a
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
     firsts, index = distinct_rows(ids[:, :answer_start], mask[:, :answer_start])
-    if 2 * len(firsts) > len(ids) or (torch.is_grad_enabled() and recomputes(model)):
+    if 2 * len(firsts) > len(ids) or (torch.is_grad_enabled() and computes_again(model)):
         return None
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
     cache = DynamicCache(config=plain.config)

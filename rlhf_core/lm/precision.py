@@ -49,5 +49,10 @@ def weights_in(model: Any, dtype: torch.dtype) -> Iterator[None]:
 
 
 def computes_again(model: Any) -> bool:
-    """Whether a backward pass through `model` runs parts of the forward pass once more (gradient checkpointing)."""
-    return any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
+    """Whether a backward pass through `model` runs parts of the forward pass once more: by the models' own gradient
+    checkpointing, or by `lm.recompute`.
+    """
+    return any(
+        getattr(part, "gradient_checkpointing", False) or getattr(part, "computes_again", False)
+        for part in model.modules()
+    )

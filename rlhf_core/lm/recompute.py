@@ -20,6 +20,9 @@ from rlhf_core.lm.shared import worn, worn_now
 class Recomputing:
     """Mixed into the class of a layer."""
 
+    computes_again = True
+    """Known to `lm.precision.computes_again`."""
+
     def forward(self, *arguments: Any, **options: Any) -> Any:
         """As ever, but with gradients nothing but the arguments is kept."""
         run = super().forward  # type: ignore[misc]
@@ -48,8 +51,3 @@ def recompute_activations(model: Any) -> None:
         if not issubclass(kind, Recomputing):
             # The class, not the instance: copies of the model must compute with their own weights.
             layer.__class__ = kinds.setdefault(kind, type(kind.__name__, (Recomputing, kind), {}))
-
-
-def recomputes(model: Any) -> bool:
-    """Whether layers of `model` recompute."""
-    return any(isinstance(part, Recomputing) for part in model.modules())

@@ -9,7 +9,8 @@ from rlhf_core.lm.adapted_head import AdaptedHead
 from rlhf_core.lm.logprobs import sequence_logprobs
 from rlhf_core.lm.lora import Lora
 from rlhf_core.lm.model import LanguageModel
-from rlhf_core.lm.recompute import recompute_activations, recomputes
+from rlhf_core.lm.precision import computes_again
+from rlhf_core.lm.recompute import recompute_activations
 from rlhf_core.records import Prompt
 
 PROMPTS = [Prompt(text="the senate approved the tram line on Monday")] * 4
@@ -41,8 +42,8 @@ def test_the_same_gradients_from_less_memory():
     kept, gradients = kept_and_gradients(lm.model, loss)
     copied = copy.deepcopy(lm.model)
     recompute_activations(lm.model)
-    assert recomputes(lm.model)
-    assert not recomputes(copied)
+    assert computes_again(lm.model)
+    assert not computes_again(copied)
     less, again = kept_and_gradients(lm.model, loss)
     assert less < 0.6 * kept
     assert gradients.keys() == again.keys()
