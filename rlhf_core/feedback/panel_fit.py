@@ -280,8 +280,8 @@ class _Model:
         Hausman 1974).
         """
         each = self.torch.tensor(own[:, self.data.rater]).requires_grad_(True)
-        self.answers_likelihood(self.torch.tensor(theta), each).backward()
-        return np.stack([np.bincount(self.data.rater, g**2, minlength=own.shape[1]) for g in each.grad.numpy()])
+        (scores,) = self.torch.autograd.grad(self.answers_likelihood(self.torch.tensor(theta), each), each)
+        return np.stack([np.bincount(self.data.rater, g**2, minlength=own.shape[1]) for g in scores.numpy()])
 
     def single_raters(self, theta: NDArray[Any], own: NDArray[Any], number: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Estimate and variance of factor `number` of each rater with enough answers, without the prior of 1."""
