@@ -28,7 +28,7 @@ PATIENCE = 3.0
 
 TESTED = {
     "accelerate": "1.15.0", "datasets": "5.2.0", "fastapi": "0.150.0", "mlflow": "3.17.2", "peft": "0.21.2",
-    "prefect": "3.8.8", "pydantic": "2.14.3", "sqlalchemy": "2.1.9", "torch": "2.13.0", "transformers": "5.23.0",
+    "prefect": "3.8.8", "pydantic": "2.14.3", "sqlalchemy": "2.0.58", "torch": "2.13.0", "transformers": "5.23.0",
     "trl": "1.16.0",
 }  # fmt: skip
 """The set of versions that is tested together (constraints.txt), as far as it matters."""
@@ -37,6 +37,7 @@ CONSEQUENCES = {
     "fastapi": "FastAPI 0.151 dropped an argument that Prefect's server needs: no flow can start.",
     "mlflow": "MLflow and Prefect must agree on their dependencies.",
     "prefect": "MLflow and Prefect must agree on their dependencies.",
+    "sqlalchemy": "With SQLAlchemy 2.1 Prefect's scheduler cannot write its runs: `rlhf serve --cron` never fires.",
 }
 """What happens outside the range that the distribution asks for, where pip's own words do not say it."""
 
