@@ -77,7 +77,8 @@ def of_strangers(model: RewardModel, held_out: FeedbackSet) -> dict[str, Metric]
     """`reward_` + each of `PARTIAL` + `_new_annotators`: on people whom the model never heard, about prompts that it
     never saw; `held_out` are their answers.
     """
-    metrics = preference_health(predict(model, held_out.pairs()))
+    pairs = held_out.pairs()
+    metrics = preference_health(predict(model, pairs)) if pairs else {}
     return _renamed(metrics | held_out_ratings(model, held_out), "_new_annotators")
 
 

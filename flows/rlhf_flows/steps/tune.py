@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from rlhf_core.errors import RlhfError, TrainingError
 from rlhf_core.health import held_out_ratings, predict, preference_health
 from rlhf_core.metrics import Metric
@@ -77,7 +79,9 @@ def trial_rows(tuning: Path, metric: str) -> list[dict[str, object]]:
     ]
 
 
-def _tried(context: StageContext, job: FitJob, use: Use, values: dict[str, object], number: int, metric: str) -> Trial:
+def _tried(
+    context: StageContext, job: FitJob, use: Use, values: dict[str, JsonValue], number: int, metric: str
+) -> Trial:
     """One trial. An error of the fit is the trial's own; the search goes on."""
     run = context.run.attempt(f"trial-{number}", values)
     model: RewardModel = context.registry.create("reward_models", use, run)

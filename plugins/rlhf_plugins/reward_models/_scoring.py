@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rlhf_core.lm.heads import ScalarHead
 from rlhf_core.lm.logprobs import takes_positions
+from rlhf_core.lm.precision import computing_in
 
 MOST_ANSWERS = 8
 """Answers in one row at most: the mask of a row grows with the square of its length."""
@@ -79,10 +80,11 @@ class Valuer:
         [A, K] from a head with K > 1 outputs. An answer that several rows of one prompt hold is computed once.
         """
         rows, places = joined(rows, self.scalar.head.in_features)
-        with torch.autocast(self._device.type, self.compute, enabled=self.compute != torch.float32):
-            trimmed = self.trims and torch.is_grad_enabled()
-            hidden = self.scalar.dropout(self._hidden(rows if self.packs else _apart(rows), trimmed))
-            values: torch.Tensor = self.scalar.head(hidden.to(self.scalar.head.weight.dtype)).squeeze(-1).float()
+        trimmed = self.trims and torch.is_grad_enabled()
+        with computing_in(self.scalar.backbone, self.compute):
+            hidden = self._hidden(rows if self.packs else _apart(rows), trimmed)
+        hidden = self.scalar.dropout(hidden).to(self.scalar.head.weight.dtype)
+        values: torch.Tensor = self.scalar.head(hidden).squeeze(-1).float()
         return values[torch.from_numpy(places).to(values.device)]
 
     @torch.no_grad()
@@ -117,6 +119,11 @@ class Valuer:
     def _device(self) -> torch.device:
         return next(self.scalar.parameters()).device
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        """What is computed in at the moment: see `computing_in`."""
+        return next(self.scalar.backbone.parameters()).dtype
+
     def _hidden(self, rows: Sequence[Row], trimmed: bool = False) -> torch.Tensor:
         """Hidden states [number of answers, H] at the ends of the answers."""
         ids, segments, places, ends = (tensor.to(self._device) for tensor in _tensors(rows, self.pad))
@@ -125,7 +132,7 @@ class Valuer:
         with at_places(last_mlp(self.scalar.backbone), ends) if trimmed else contextlib.nullcontext():
             hidden: torch.Tensor = self.scalar.backbone(
                 input_ids=ids,
-                attention_mask=(segments >= 0).long() if alone else _segment_mask(segments),
+                attention_mask=(segments >= 0).long() if alone else _segment_mask(segments, self._dtype),
                 use_cache=False,
                 **options,
             ).last_hidden_state
@@ -228,11 +235,11 @@ def _tensors(rows: Sequence[Row], pad: int) -> tuple[torch.Tensor, torch.Tensor,
     return torch.from_numpy(ids), torch.from_numpy(segments), torch.from_numpy(places), torch.tensor(ends)
 
 
-def _segment_mask(segments: torch.Tensor) -> torch.Tensor:
+def _segment_mask(segments: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Additive attention mask [B, 1, L, L]: a token sees what stands before it in the prompt and in its own answer."""
     key, query = segments.unsqueeze(1), segments.unsqueeze(2)
     length = segments.shape[1]
     before = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
     # Padding sees the padding before it and itself: a row of the softmax without any entry would be NaN.
     seen = before & ((key == 0) | (key == query))
-    return torch.zeros_like(seen, dtype=torch.float32).masked_fill(~seen, torch.finfo(torch.float32).min).unsqueeze(1)
+    return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min).unsqueeze(1)

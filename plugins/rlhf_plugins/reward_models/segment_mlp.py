@@ -220,7 +220,7 @@ class SegmentMlp(RewardModel):
         weight = np.array([lessons.weight[i] * times for i, times in drawn_for])
         if self.config.loss == "mse":
             return RatedSegments(rows, stated, weight)
-        return HastyPairs(rows, stated, weight, self.config.lapse)
+        return HastyPairs(rows, stated, weight, lapse=self.config.lapse)
 
     def _margins(self, valuer: SegmentValuer, lessons: Lessons) -> tuple[Any, Any, Any]:
         """The ensemble's mean of first minus second, what was stated, and the weights; each [N]."""
