@@ -360,7 +360,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=42, help="optimizer steps without a guard")
     parser.add_argument("--every", type=int, default=3, help="steps between measurements, and between looks")
     parser.add_argument("--lr", type=float, default=4e-4, help="the policy's learning rate")
-    parser.add_argument("--levels", type=float, nargs="+", default=[1, 2, 4, 8, 16, 32], help="nats to compare at")
+    parser.add_argument("--levels", type=float, nargs="+", default=[0.5, 1, 2, 3, 4, 8], help="nats to compare at")
     parser.add_argument("--folder", type=Path, default=Path(".rlhf/over_optimisation"), help="for finished work")
     parser.add_argument("--figure", type=Path, help="where to draw the curves")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
@@ -377,10 +377,11 @@ def main() -> None:
             print(f"{name:8} {row['caught']:>20} of {options.campaigns:2} {row['caught_gain']:>14} {share!s:>22}")
     if "single" in found:
         told["equal_kl"] = at_equal_kl(found, options.levels)
-        print(f"\n{'KL':>5} {'arm':22} {'gold':>22} {'more than single':>24}")
+        print(f"\n{'KL':>5} {'arm':22} {'gold':>22} {'more than single':>24}  campaigns that get there")
         for kl, rows in told["equal_kl"].items():
             for arm, row in rows.items():
-                print(f"{kl:>5} {arm:22} {Metric(**row['gold'])!s:>22} {Metric(**row['more_than_single'])!s:>24}")
+                gold, more = Metric(**row["gold"]), Metric(**row["more_than_single"])
+                print(f"{kl:>5} {arm:22} {gold!s:>22} {more!s:>24}  {gold.n}")
     curve = {arm: fit_gao(*_pooled(runs)) for arm, runs in found.items() if arm in REWARDS}
     told["fitted"] = {arm: {"a": c.a, "b": c.b, "turn": c.turn} for arm, c in curve.items() if c is not None}
     if options.figure:
