@@ -13,6 +13,7 @@ peak over the bytes of the base in the number format that it is kept in without 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
@@ -52,7 +53,6 @@ def answers() -> list[Answer]:
 class Peak(Run):
     """Reads the peak of the second step."""
 
-    before = 0
     peak = 0
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -95,14 +95,16 @@ def measure(kind: str, base: Path, batch: int) -> dict[str, Any]:
     adapters = {} if kind == "whole" else {"lora": {"r": 8}}
     quantised = {"quantise": "4bit", "dtype": "bfloat16"} if kind == "4bit" else {"dtype": "float32"}
     shared = kind in ("shared", "4bit")
-    reset()
-    before = peak()
 
     def policy() -> Any:
         made = CausalLm(model=str(base), max_prompt_tokens=64, max_new_tokens=16, **adapters, **quantised)
         made.prepare([], [])
         return made
 
+    policy().sample(PROMPTS[:1], 1, 0)  # whatever is imported or set up once
+    gc.collect()
+    reset()
+    before = peak()
     run = Peak()
     reward = Pairwise(adapters=shared, epochs=1)
     reward.fit(FitJob(FeedbackSet.of(answers()), FeedbackSet.of([]), base=policy()))

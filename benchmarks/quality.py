@@ -144,7 +144,8 @@ def train(task: Task, name: str, length: int, looks: int) -> Clock:
     # What is told by steps is logged by steps; TRL's offline trainers take 16 examples a step, kto 4 a prompt.
     steps = length if option == "steps" else max(length * (4 if name == "trl_kto" else 1) // 16, 1)
     policy = task.load_policy()
-    at = {round(steps * (i + 1) / looks) for i in range(looks - 1)}
+    # Closer together at the beginning, where most of it happens.
+    at = {max(round(steps * ((i + 1) / looks) ** 2), 1) for i in range(looks - 1)}
     clock = Clock(task.seed, at, lambda: task.gold(policy))
     optimizer = task.registry.create("optimizers", Use(use=name, **SETTINGS[name], **{option: length}), clock)
     job = OptimizeJob(policy=policy, reference=task.load_policy(), reward=task.load_reward(), prompts=task.training)

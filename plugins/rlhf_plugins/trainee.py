@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlhf_core.lm.lora import is_adapted
 from rlhf_core.lm.shared import OWN
-from rlhf_plugins.optimizers.text import world
+from rlhf_plugins import world
 
 
 class NotFiniteError(ArithmeticError):

@@ -87,6 +87,22 @@ def test_it_recomputes_with_the_adapters_that_were_worn(tmp_path):
         torch.testing.assert_close(found[1][name], gradient, rtol=1e-4, atol=1e-5)
 
 
+def test_in_fewer_bits_than_the_weights_are_kept_in():
+    """What is computed again must be computed in the same number format."""
+    found = []
+    for recompute in (False, True):
+        lm = make_tiny()
+        lm.compute_dtype = torch.bfloat16
+        if recompute:
+            recompute_activations(lm.model)
+        ids, mask = lm.encode(PROMPTS)
+        with lm.autocast():
+            loss = sequence_logprobs(lm.model, ids, mask, 3)[0].sum()
+        loss.backward()
+        found.append(torch.cat([weight.grad.flatten() for weight in lm.model.parameters()]))
+    assert torch.nn.functional.cosine_similarity(*found, dim=0) > 0.999
+
+
 def test_a_model_without_layers_to_recompute():
     with pytest.raises(TrainingError, match="no layers that can be computed again"):
         recompute_activations(torch.nn.Linear(2, 2))

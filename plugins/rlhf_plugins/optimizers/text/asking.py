@@ -12,7 +12,7 @@ from rlhf_core.feedback.dataset import FeedbackSet
 from rlhf_core.plugins import Annotator, DeferredAnnotator
 from rlhf_core.plugins.registry import Registry
 from rlhf_core.records import Answer, Comparison, Question, Ranking, Rating
-from rlhf_plugins.optimizers.text import world
+from rlhf_plugins import world
 from rlhf_plugins.optimizers.text.grading import Graded
 
 if TYPE_CHECKING:

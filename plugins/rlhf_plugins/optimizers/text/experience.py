@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlhf_core.plugins import LanguageModelPolicy
 from rlhf_core.records import Prompt, Sample
-from rlhf_plugins.optimizers.text import world
+from rlhf_plugins import world
 
 if TYPE_CHECKING:
     from rlhf_core.lm.model import LanguageModel

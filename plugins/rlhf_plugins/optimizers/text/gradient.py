@@ -18,7 +18,7 @@ from rlhf_core.rl.importance import mismatch, truncated_weights
 from rlhf_core.rl.kl import k3
 from rlhf_core.rl.losses import Divergence, divergence_loss, policy_loss
 from rlhf_core.rl.masks import masked_sum
-from rlhf_plugins.optimizers.text import world
+from rlhf_plugins import world
 from rlhf_plugins.optimizers.text.credit import Credit
 from rlhf_plugins.optimizers.text.experience import Experience, turn
 from rlhf_plugins.optimizers.text.grading import Graded, RewardScale, opinion

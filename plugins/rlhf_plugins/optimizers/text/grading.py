@@ -16,7 +16,7 @@ from rlhf_core.plugins import RewardModel
 from rlhf_core.records import Prompt, Sample
 from rlhf_core.rl.masks import row_sums
 from rlhf_core.rl.rewards import Moments, length_excess, penalise_unfinished, standardise
-from rlhf_plugins.optimizers.text import world
+from rlhf_plugins import world
 from rlhf_plugins.optimizers.text.experience import Experience
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import torch
 from rlhf_core.lm.logprobs import sequence_logprobs
 from rlhf_core.records import Answer, Demonstration, Prompt
 from rlhf_core.rl.losses import imitation_loss
-from rlhf_plugins.optimizers.text import world
+from rlhf_plugins import world
 from rlhf_plugins.optimizers.text.experience import Experience
 
 if TYPE_CHECKING:

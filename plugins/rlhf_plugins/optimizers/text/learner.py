@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlhf_plugins.optimizers.text import world
+from rlhf_plugins import world
 from rlhf_plugins.optimizers.text.experience import Experience
 from rlhf_plugins.optimizers.text.grading import Graded, RewardScale
 from rlhf_plugins.trainee import Trainee

@@ -11,7 +11,7 @@ from rlhf_core.lm.logprobs import sequence_logprobs
 from rlhf_core.rl.groups import best_and_worst
 from rlhf_core.rl.importance import mismatch
 from rlhf_core.rl.preferences import bradley_terry, dpo_loss, ipo_loss, margins
-from rlhf_plugins.optimizers.text import world
+from rlhf_plugins import world
 from rlhf_plugins.optimizers.text.asking import Asking, Preferred
 from rlhf_plugins.optimizers.text.grading import Graded
 from rlhf_plugins.optimizers.text.learner import POLICY_STREAM, Learner, minibatches

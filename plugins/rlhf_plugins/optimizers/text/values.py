@@ -11,7 +11,7 @@ from torch import Tensor
 from rlhf_core.lm.adapted_head import AdaptedHead
 from rlhf_core.lm.heads import ScalarHead
 from rlhf_core.lm.precision import computing_in
-from rlhf_plugins.optimizers.text import world
+from rlhf_plugins import world
 from rlhf_plugins.optimizers.text.experience import Experience
 from rlhf_plugins.trainee import read_weights, trainable, write_weights
 

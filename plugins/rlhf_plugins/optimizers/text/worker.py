@@ -22,7 +22,7 @@ from rlhf_core.lm.heads import ScalarHead
 from rlhf_core.plugins import LanguageModelPolicy, OptimizeJob, Policy, RewardModel, Scores
 from rlhf_core.records import Answer, Prompt, Sample
 from rlhf_core.run import Checkpoints, Run
-from rlhf_plugins.optimizers.text import world
+from rlhf_plugins import world
 from rlhf_plugins.optimizers.text.launch import JOB, SOCKET, TRAINED, VALUE, imported
 from rlhf_plugins.trainee import trainable, write_weights
 
