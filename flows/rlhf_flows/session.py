@@ -149,9 +149,9 @@ def results_table(summaries: Sequence[RoundSummary]) -> tuple[list[str], list[li
 
 
 def _hardware() -> str:
-    from rlhf_core.lm.model import best_device, choose_dtype
+    from rlhf_core.lm.model import best_device
 
-    return f"{best_device()}, {str(choose_dtype()[0]).removeprefix('torch.')}"
+    return str(best_device())
 
 
 def import_the_heavy() -> None:

@@ -155,7 +155,7 @@ class PackedAttention:
         if self.seen is not None:
             self.seen(layer, keys, values)
         scores = asked.reshape(groups, shared, times * length, width) @ keys.transpose(2, 3)
-        scores = scores.view(groups, shared, times, length, length) + self.later_prompt.to(query.dtype)
+        scores = scores.view(groups, shared, times, length, length).add_(self.later_prompt.to(query.dtype))
         prompts = scores.softmax(-1).view(groups, shared, times * length, length) @ values
         prompts = prompts.view(groups, shared, times, length, width).permute(0, 3, 1, 2, 4)
         prompts = prompts.reshape(groups, length, heads, width)
@@ -173,9 +173,9 @@ class PackedAttention:
         )
         to_prompt = asked.view(*together, width) @ keys.transpose(2, 3)
         if self.absent is not None:
-            to_prompt = to_prompt + self.absent[:, None, None].to(query.dtype)
+            to_prompt += self.absent[:, None, None].to(query.dtype)
         to_own = (asked @ own_keys.transpose(3, 4)).view(groups, shared, each, times, steps, steps)
-        to_own = (to_own + self.later_answer.to(query.dtype)).view(*together, steps)
+        to_own = to_own.add_(self.later_answer.to(query.dtype)).view(*together, steps)
         weights = torch.cat([to_prompt, to_own], dim=-1).softmax(-1)
         found = weights[..., length:].view(groups, shared, each, times * steps, steps) @ own_values
         found = found.view(*together, width) + weights[..., :length] @ values
