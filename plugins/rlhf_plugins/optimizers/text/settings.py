@@ -33,7 +33,8 @@ class Watch(PluginConfig):
     """Prompts that are answered at each look, always the same ones."""
     by: Annotated[Use | None, Use.of("reward_models")] = None
     """A held-out rater that needs no feedback, e.g. `{use: principles}`. None: the pipeline's own reward less its
-    spread, what the members of an ensemble agree on."""
+    spread, what the members of an ensemble agree on; what all of them are blind to they agree on too, so a rater sees
+    the turn that an ensemble misses (`benchmarks/over_optimisation.py`)."""
     caution: float = Field(1.0, ge=0)
     """Standard deviations of the ensemble that are taken off, where no rater is named (Coste et al. 2023)."""
     patience: int = Field(2, ge=0)
