@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from rlhf_core.lm.forward import forward, takes_positions
 from rlhf_core.lm.packing import Packed, pack
 from rlhf_core.lm.precision import ONE_AT_A_TIME, computes_again
 
@@ -80,8 +81,6 @@ def can_share(model: Any) -> bool:
 @torch.no_grad()
 def _agrees(model: Any) -> bool:
     from transformers.cache_utils import DynamicCache, DynamicLayer
-
-    from rlhf_core.lm.logprobs import forward, takes_positions
 
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
     cache = DynamicCache(config=plain.config)

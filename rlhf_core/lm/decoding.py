@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rlhf_core.lm.attention import PackedAttention, attending, can_share, run_packed
 from rlhf_core.lm.cache import growing_cache
-from rlhf_core.lm.logprobs import forward
+from rlhf_core.lm.forward import forward
 from rlhf_core.lm.packing import Packed, pack
 from rlhf_core.lm.prefix import distinct_rows
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from rlhf_core.errors import DataError
-from rlhf_core.lm.logprobs import positions, takes_positions
+from rlhf_core.lm.forward import positions, takes_positions
 from rlhf_core.lm.model import quiet
 
 if TYPE_CHECKING:

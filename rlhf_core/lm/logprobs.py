@@ -7,15 +7,10 @@ from typing import Any
 import torch
 
 from rlhf_core.lm.attention import MOST_SCORES, can_share, packed_output, scores_kept
+from rlhf_core.lm.forward import forward
 from rlhf_core.lm.packing import Packed, pack
 from rlhf_core.lm.precision import computes_again
 from rlhf_core.lm.prefix import distinct_rows
-
-
-def positions(mask: torch.Tensor) -> torch.Tensor:
-    """Position of each token among the real tokens of its row, [B, L] int64, wherever the padding stands."""
-    return (mask.long().cumsum(-1) - 1).clamp(min=0)
-
 
 CHUNK = 2**18
 """Logits that are looked at together: few enough to stay in a core's cache, and never all in float32."""
@@ -187,18 +182,3 @@ def answer_logits_by_prefix(model: Any, ids: torch.Tensor, mask: torch.Tensor, a
         layer.keys, layer.values = layer.keys[index], layer.values[index]
     rest = forward(model, ids[:, answer_start:-1], mask[:, :-1], past_key_values=cache, use_cache=True)
     return torch.cat([first, rest.logits], dim=1)
-
-
-def forward(model: Any, ids: torch.Tensor, mask: torch.Tensor, **options: Any) -> Any:
-    """Run `model` on padded `ids` [B, L] with explicit positions, so that padding on either side changes nothing."""
-    if takes_positions(model):
-        options["position_ids"] = positions(mask)[:, -ids.shape[1] :]
-    return model(input_ids=ids, attention_mask=mask, **{"use_cache": False, **options})
-
-
-def takes_positions(model: Any) -> bool:
-    """Whether the architecture is told positions; some (ALiBi, recurrent ones) derive them from the mask."""
-    import inspect
-
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return "position_ids" in inspect.signature(plain.forward).parameters

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rlhf_core.lm.forward import takes_positions
 from rlhf_core.lm.heads import ScalarHead
-from rlhf_core.lm.logprobs import takes_positions
 from rlhf_core.lm.precision import computing_in
 
 MOST_ANSWERS = 8

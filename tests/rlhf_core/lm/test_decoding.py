@@ -3,7 +3,7 @@ import torch
 from tiny_lm import make_tiny
 
 from rlhf_core.lm.decoding import MOST_TOGETHER, ROOM, CachedDecoder, Grid, SharingDecoder, decoding
-from rlhf_core.lm.logprobs import forward
+from rlhf_core.lm.forward import forward
 from rlhf_core.records import Prompt
 
 PROMPTS = [Prompt(text="the tram"), Prompt(text="the senate approved the tram line on Monday"), Prompt(text="a")]

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from rlhf_core.lm.logprobs import forward, positions, sequence_logprobs, token_logprobs, token_logprobs_and_entropy
+from rlhf_core.lm.forward import forward, positions
+from rlhf_core.lm.logprobs import sequence_logprobs, token_logprobs, token_logprobs_and_entropy
 from rlhf_core.records import Prompt
 
 

@@ -3,7 +3,8 @@ import torch
 from tiny_lm import make_tiny
 
 from rlhf_core.lm.attention import can_share
-from rlhf_core.lm.logprobs import answer_logits_by_prefix, forward, sequence_logprobs, token_logprobs
+from rlhf_core.lm.forward import forward
+from rlhf_core.lm.logprobs import answer_logits_by_prefix, sequence_logprobs, token_logprobs
 from rlhf_core.lm.prefix import distinct_rows
 from rlhf_core.records import Prompt
 
