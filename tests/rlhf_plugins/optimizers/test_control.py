@@ -82,7 +82,7 @@ def test_what_the_reward_model_likes_is_done(optimizer, options):
 
 def test_vectors_are_learnt_too():
     work = job(PENDULUM, Upright(), max_steps=30, initial_std=0.5)
-    found = ControlPpo(steps=8000, rollout=64, lr=3e-3).optimize(work)
+    found = ControlPpo(steps=8000, rollout=64, batch=256, lr=3e-3, gamma=0.99, lam=0.95).optimize(work)
     actions = [row[0] for s in work.policy.sample(starts(PENDULUM, 4), 1, 0) for row in s[0].trajectory.actions]
     assert np.mean(actions) == pytest.approx(1.0, abs=0.25)
     assert found["learned_return"].value > found["learned_return_before"].value / 2
