@@ -31,7 +31,7 @@ class ControlPpo(Optimizer):
     class Config(PluginConfig):
         """How long, how fast, how much at a time."""
 
-        steps: int = Field(60_000, ge=1)
+        steps: int = Field(90_000, ge=1)
         """Environment steps; rounded up to whole rollouts."""
         environments: int = Field(8, ge=1)
         """Played side by side."""
