@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--flip", type=float, default=0.1)
     parser.add_argument("--steps", type=int, default=180_000)
     parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--fragment", type=int, default=100, help="steps of a fragment; published: 100")
     options = parser.parse_args()
     began, rng = time.perf_counter(), np.random.default_rng(options.seed)
     venv = make_vec_env(options.environment, rng=rng, n_envs=ENVIRONMENTS, parallel=False)
@@ -71,12 +72,11 @@ def main() -> None:
         reward_trainer=pc.BasicRewardTrainer(
             pc.PreferenceModel(reward), loss=pc.CrossEntropyRewardLoss(), rng=rng, epochs=3
         ),
-        fragment_length=100,
+        fragment_length=options.fragment,
         transition_oversampling=1,
         initial_comparison_frac=0.1,
         allow_variable_horizon=True,
         query_schedule="hyperbolic",
-        rng=rng,
     )
     trainer.train(total_timesteps=options.steps, total_comparisons=options.comparisons)
     seconds = time.perf_counter() - began
