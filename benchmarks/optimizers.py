@@ -193,7 +193,7 @@ def gemm_rate(clock: Clock) -> float:
     """Multiplications and additions a second in products of a training step's shape, in the dtype we compute in."""
     import torch
 
-    from rlhf_core.lm.model import choose_dtype
+    from rlhf_core.lm.dtypes import choose_dtype
 
     a, b = (torch.randn(4096, 512, dtype=choose_dtype()[0]), torch.randn(512, 512, dtype=choose_dtype()[0]))
     for _ in range(20):
@@ -223,7 +223,7 @@ def measure(side: str, what: str, folder: Path, options: argparse.Namespace) -> 
     Ours is the format that `auto` takes. The others are measured in float32 and, where the hardware computes in it, in
     bfloat16: autocast for TRL's trainers, which need float32 weights to learn small updates, weights for `generate`.
     """
-    from rlhf_core.lm.model import choose_dtype
+    from rlhf_core.lm.dtypes import choose_dtype
 
     best = str(choose_dtype(options.width)[0]).removeprefix("torch.")
     if side == "ours":

@@ -153,7 +153,8 @@ def hardware() -> Iterator[Symptom]:
             yield Symptom("memory", "ok", text)
     import torch
 
-    from rlhf_core.lm.model import best_device, choose_dtype
+    from rlhf_core.lm.dtypes import choose_dtype
+    from rlhf_core.lm.loading import best_device
 
     yield Symptom("device", "ok", f"{best_device()} (torch {torch.__version__}, {torch.get_num_threads()} threads)")
     yield Symptom("number format", "ok", choose_dtype()[1])

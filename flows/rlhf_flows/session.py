@@ -149,7 +149,7 @@ def results_table(summaries: Sequence[RoundSummary]) -> tuple[list[str], list[li
 
 
 def _hardware() -> str:
-    from rlhf_core.lm.model import best_device
+    from rlhf_core.lm.loading import best_device
 
     return str(best_device())
 

@@ -81,7 +81,7 @@ class AdaptedHead(ScalarHead):
         from peft import LoraConfig, get_peft_model
         from safetensors.torch import load_file
 
-        from rlhf_core.lm.model import load_base
+        from rlhf_core.lm.loading import load_base
 
         described = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
         base = described["base"]

@@ -10,7 +10,7 @@ import torch
 
 from rlhf_core.errors import DataError
 from rlhf_core.lm.forward import positions, takes_positions
-from rlhf_core.lm.model import quiet
+from rlhf_core.lm.loading import quiet
 
 if TYPE_CHECKING:
     from rlhf_core.lm.model import LanguageModel

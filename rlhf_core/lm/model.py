@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rlhf_core.errors import DataError
 from rlhf_core.lm import lora as adapters
+from rlhf_core.lm.dtypes import Dtype, compute_dtype
+from rlhf_core.lm.loading import Quantised, best_device, hidden_size, load_base, load_model, load_tokenizer, quiet
 from rlhf_core.lm.text import PromptFormat, before_stop
 
 if TYPE_CHECKING:
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from rlhf_core.records import Prompt
 
 DESCRIPTION = "language_model.json"
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-Quantised = Literal["4bit"]
 
 
 class LanguageModel:
@@ -76,7 +76,7 @@ class LanguageModel:
         """
         import torch
 
-        width = _width(name_or_folder, trust_remote_code=trust_remote_code, revision=revision)
+        width = hidden_size(name_or_folder, trust_remote_code=trust_remote_code, revision=revision)
         compute = compute_dtype(dtype, width)
         base: dict[str, Any] = {
             "name": str(Path(name_or_folder).resolve()) if Path(name_or_folder).is_dir() else str(name_or_folder),
@@ -86,7 +86,7 @@ class LanguageModel:
             if lora is None:
                 raise DataError(f"a {quantise} model cannot be trained itself", remedy="Train adapters: add `lora`.")
             base["quantise"] = quantise
-        tokenizer = _load_tokenizer(name_or_folder, trust_remote_code=trust_remote_code, revision=revision)
+        tokenizer = load_tokenizer(name_or_folder, trust_remote_code=trust_remote_code, revision=revision)
         model = load_base(base, compute if lora else torch.float32, trust_remote_code=trust_remote_code)
         base["revision"] = getattr(model.config, "_commit_hash", None)
         if lora is not None:
@@ -229,88 +229,15 @@ class LanguageModel:
         if (folder / adapters.ADAPTERS).is_dir():
             model = adapters.load_adapters(load_base(base, compute, trust_remote_code=trust_remote_code), folder)
         else:
-            model = _load_model(folder, torch.float32, trust_remote_code=trust_remote_code).to(best_device())
+            model = load_model(folder, torch.float32, trust_remote_code=trust_remote_code).to(best_device())
         return cls(
             model,
-            _load_tokenizer(folder, trust_remote_code=trust_remote_code),
+            load_tokenizer(folder, trust_remote_code=trust_remote_code),
             max_prompt_tokens=description["max_prompt_tokens"],
             max_new_tokens=description["max_new_tokens"],
             compute_dtype=compute,
             base=base,
         )
-
-
-def load_base(base: Mapping[str, Any], dtype: torch.dtype, *, trust_remote_code: bool = False) -> Any:
-    """The model that adapters sit on, as `LanguageModel.base` names it, on the accelerator where there is one.
-
-    Raises DataError where it is not there, or cannot be quantised here.
-    """
-    name, options = base["name"], {"trust_remote_code": trust_remote_code, "revision": base["revision"]}
-    if base.get("quantise") is None:
-        return _load_model(name, dtype, **options).to(best_device())
-    from importlib.util import find_spec
-
-    from transformers import BitsAndBytesConfig
-
-    if find_spec("bitsandbytes") is None:
-        raise DataError(
-            f"`{name}` is to be kept in {base['quantise']}, which takes the package bitsandbytes",
-            remedy='Install it (pip install "rlhf-pipeline[quantised]"; meant for GPUs), or drop `quantise`.',
-        )
-    # NF4 with doubly quantised scales, computed in `dtype` (QLoRA; Dettmers et al. 2023).
-    config = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
-    )
-    return _load_model(name, dtype, quantization_config=config, device_map={"": best_device()}, **options)
-
-
-def _load_model(name_or_folder: str | Path, dtype: torch.dtype, *, revision: str | None = None, **options: Any) -> Any:
-    """A causal language model; errors in the words of someone who can do something about them."""
-    from transformers import AutoModelForCausalLM
-
-    quiet()
-    with _explained(name_or_folder):
-        # Without safetensors a checkpoint is a pickle, which runs whatever its author put in.
-        return AutoModelForCausalLM.from_pretrained(
-            str(name_or_folder), dtype=dtype, use_safetensors=True, revision=revision or "main", **options
-        )
-
-
-def _width(name_or_folder: str | Path, *, trust_remote_code: bool, revision: str | None) -> int:
-    """Size of the model's hidden states."""
-    from transformers import AutoConfig
-
-    options = {"trust_remote_code": trust_remote_code, "revision": revision or "main"}
-    with _explained(name_or_folder):
-        width: int = AutoConfig.from_pretrained(str(name_or_folder), **options).get_text_config().hidden_size
-    return width
-
-
-def _load_tokenizer(name_or_folder: str | Path, *, trust_remote_code: bool, revision: str | None = None) -> Any:
-    from transformers import AutoTokenizer
-
-    options = {"trust_remote_code": trust_remote_code, "revision": revision or "main"}
-    with _explained(name_or_folder):
-        return AutoTokenizer.from_pretrained(str(name_or_folder), **options)
-
-
-@contextlib.contextmanager
-def _explained(name_or_folder: str | Path) -> Iterator[None]:
-    where = str(name_or_folder)
-    try:
-        yield
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        if "trust_remote_code" in str(error):
-            remedy = "It brings its own code. Read it; if you trust it, set trust_remote_code: true."
-        elif Path(where).is_dir():
-            remedy = "A model folder holds config.json, the tokenizer's files and weights as .safetensors."
-        else:
-            remedy = (
-                "Give a folder that exists, a name on the Hugging Face hub (which needs the network once, later the "
-                "cache is enough; gated models need HF_TOKEN), or `starter`, which needs neither."
-            )
-        raise DataError(f"cannot load the model `{where}`: {reason}", remedy=remedy) from error
 
 
 def _forget_origin(path: Path) -> None:
@@ -333,59 +260,6 @@ def _padded(
         ids[i, place] = torch.tensor(row, dtype=torch.int64)
         mask[i, place] = 1
     return ids.to(device), mask.to(device)
-
-
-def quiet() -> None:
-    """No progress bars from transformers: they would run through the run's own. Downloads keep theirs."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-
-
-def best_device() -> torch.device:
-    """The accelerator where there is one, else the CPU."""
-    import torch
-
-    return (
-        torch.accelerator.current_accelerator() or torch.device("cpu")
-        if torch.accelerator.is_available()
-        else (torch.device("cpu"))
-    )
-
-
-WIDE = 256
-"""Width of the hidden states from which products in bf16 are worth what is cast for them, on CPUs without AMX."""
-
-
-def choose_dtype(width: int | None = None) -> tuple[torch.dtype, str]:
-    """The number format to compute in on this machine, and why, in words.
-
-    `width` is that of the model's hidden states (None: a wide one). The choice follows from the hardware and the model
-    alone, never from a timing, so that a resumed run computes as before.
-    """
-    import torch
-
-    if torch.cuda.is_available():
-        name = torch.cuda.get_device_name()
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return torch.bfloat16, f"bf16: {name} computes in it"
-        return torch.float32, f"fp32: {name} has no bf16"
-    can = torch.cpu.get_capabilities()
-    if can.get("amx_bf16"):
-        return torch.bfloat16, "bf16: the CPU has AMX"
-    if not can.get("avx512_bf16"):
-        return torch.float32, "fp32: the CPU has neither AMX nor AVX512_BF16, so bf16 would be slower"
-    if width is not None and width < WIDE:
-        return torch.float32, f"fp32: on AVX512_BF16 a model {width} wide, less than {WIDE}, gains nothing from bf16"
-    return torch.bfloat16, f"bf16: the CPU has AVX512_BF16 (fp32 for models less than {WIDE} wide)"
-
-
-def compute_dtype(name: Dtype, width: int | None = None) -> torch.dtype:
-    """The number format called `name`; `auto` is what `choose_dtype` chooses for a model of that width."""
-    import torch
-
-    dtype: torch.dtype = choose_dtype(width)[0] if name == "auto" else getattr(torch, name)
-    return dtype
 
 
 def weights_digest(model: Any) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 from pydantic import Field
 
 from rlhf_core.errors import DataError
-from rlhf_core.lm.model import Dtype, LanguageModel, best_device, compute_dtype
+from rlhf_core.lm.dtypes import Dtype, compute_dtype
+from rlhf_core.lm.loading import best_device
+from rlhf_core.lm.model import LanguageModel
 from rlhf_core.plugins.base import PluginConfig
 
 BOS, EOS, PAD = "<|begin|>", "<|end|>", "<|pad|>"

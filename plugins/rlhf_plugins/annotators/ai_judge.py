@@ -19,7 +19,7 @@ from rlhf_core.feedback.aggregate import Pairing, preference, preference_labels
 from rlhf_core.feedback.queue import QuestionQueue
 from rlhf_core.feedback.store import FeedbackStore
 from rlhf_core.feedback.trust import Trust, majority, trust
-from rlhf_core.lm.model import Dtype
+from rlhf_core.lm.dtypes import Dtype
 from rlhf_plugins.judging.case import Case, Judge, Opinion, Verdict, verdict
 from rlhf_plugins.judging.endpoint import Endpoint, EndpointJudge
 from rlhf_plugins.judging.local import LocalJudge

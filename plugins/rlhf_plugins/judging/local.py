@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from rlhf_core.lm.model import Dtype
+from rlhf_core.lm.dtypes import Dtype
 from rlhf_plugins.judging.case import Case, Opinion
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from rlhf_core.errors import TrainingError
+from rlhf_core.lm.dtypes import Dtype
+from rlhf_core.lm.loading import Quantised
 from rlhf_core.lm.lora import Lora
-from rlhf_core.lm.model import Dtype, Quantised
 from rlhf_core.lm.starter import Starter
 from rlhf_core.lm.vllm_server import Vllm, VllmServer
 from rlhf_core.plugins import LanguageModelPolicy, PluginConfig

@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rlhf_core.errors import DataError
-
 
 def load_classifier(source: str, revision: str | None, trust_remote_code: bool) -> tuple[Any, Any]:
     """Model and tokenizer by hub name or folder, onto the accelerator where there is one; safetensors only.
@@ -19,20 +17,13 @@ def load_classifier(source: str, revision: str | None, trust_remote_code: bool) 
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from rlhf_core.lm.model import best_device, quiet
+    from rlhf_core.lm.loading import best_device, explained, quiet
 
     quiet()
     options = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
-    try:
+    with explained(source, "classifier"):
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model = AutoModelForSequenceClassification.from_pretrained(source, use_safetensors=True, **options)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise DataError(
-            f"cannot load the classifier `{source}`: {reason}",
-            remedy="Give a folder that holds config.json, the tokenizer's files and weights as .safetensors, or a name "
-            "on the Hugging Face hub.",
-        ) from error
     know_padding(model, tokenizer)
     return model.eval().to(best_device()), tokenizer
 

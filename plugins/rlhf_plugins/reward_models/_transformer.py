@@ -82,7 +82,7 @@ class TransformerReward(LearntReward):
 
         from rlhf_core.lm.adapted_head import AdaptedHead
         from rlhf_core.lm.heads import ScalarHead
-        from rlhf_core.lm.model import best_device
+        from rlhf_core.lm.loading import best_device
         from rlhf_core.lm.text import PromptFormat
 
         description = self._read(folder)

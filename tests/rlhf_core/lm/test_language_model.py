@@ -5,8 +5,9 @@ import torch
 from tiny_lm import make_tiny
 
 from rlhf_core.errors import DataError
+from rlhf_core.lm.dtypes import choose_dtype
 from rlhf_core.lm.lora import Lora
-from rlhf_core.lm.model import LanguageModel, choose_dtype, weights_digest
+from rlhf_core.lm.model import LanguageModel, weights_digest
 from rlhf_core.lm.rollout import rollout
 from rlhf_core.records import Prompt
 

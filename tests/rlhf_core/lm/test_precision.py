@@ -4,8 +4,9 @@ import pytest
 import torch
 from tiny_lm import make_tiny
 
+from rlhf_core.lm.dtypes import choose_dtype
 from rlhf_core.lm.logprobs import sequence_logprobs
-from rlhf_core.lm.model import choose_dtype, weights_digest
+from rlhf_core.lm.model import weights_digest
 from rlhf_core.lm.precision import computes_again, weights_in
 from rlhf_core.records import Prompt
 
