@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE")
     parser.add_argument("--wrong-raters", action="store_true", help="also one campaign in which all answers are wrong")
     parser.add_argument("--peer", type=Path, help="Python of an environment with the package imitation")
-    parser.add_argument("--peer-steps", type=int, default=180_000, help="environment steps of the peer")
+    parser.add_argument("--peer-steps", type=int, default=360_000, help="environment steps of the peer")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.seeds)

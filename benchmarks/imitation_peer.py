@@ -1,6 +1,6 @@
 """Preference comparisons of the package `imitation`, for `control.py` to compare with.
 
-    python benchmarks/imitation_peer.py --seed 0 --comparisons 660 --flip 0.1 --steps 180000 --episodes 100
+    python benchmarks/imitation_peer.py --seed 0 --comparisons 660 --flip 0.1 --steps 360000 --episodes 100
 
 Run it with the Python of an environment of its own: the package needs an older Gymnasium than the rest (imitation 1.0.1
 works with gymnasium 0.29, stable-baselines3 2.2 and numpy 1.26). The settings are those that the package publishes for
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--comparisons", type=int, default=660)
     parser.add_argument("--flip", type=float, default=0.1)
-    parser.add_argument("--steps", type=int, default=180_000)
+    parser.add_argument("--steps", type=int, default=360_000)
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--fragment", type=int, default=100, help="steps of a fragment; published: 100")
     options = parser.parse_args()
