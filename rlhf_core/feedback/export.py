@@ -130,7 +130,7 @@ def _by_question(answers: Iterable[Answer]) -> Iterator[tuple[Question, dict[str
     for _, group in groupby(answers, key=lambda answer: answer.question.id):
         listed = list(group)
         question = listed[0].question
-        if question.prompt.modality == "text":
+        if all(sample.text is not None for sample in question.samples):
             given: dict[str, list[Answer]] = {}
             for answer in listed:
                 given.setdefault(answer.feedback.annotator, []).append(answer)

@@ -228,7 +228,8 @@ class AiJudge(Annotator):
                 feedback = answer.feedback
                 named = any(fnmatchcase(feedback.annotator, pattern) for pattern in terms.annotators)
                 counts = named if terms.annotators else feedback.source == "person"
-                if counts and feedback.annotator != self.name and answer.question.prompt.modality == "text":
+                texts = all(sample.text is not None for sample in answer.question.samples)
+                if counts and texts and feedback.annotator != self.name:
                     said.append(answer)
         labels = preference_labels(said)
         found: dict[Pairing, dict[str, str]] = {}
