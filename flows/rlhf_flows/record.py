@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -65,6 +66,25 @@ def summary_path(workspace: Workspace, pipeline: Pipeline) -> Path:
     return workspace.campaigns / f"{pipeline.pipeline}-{campaign_key(pipeline)}.json"
 
 
+def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Metric -> its points, by step, in a file that `StageRecord.log` wrote.
+
+    Of a step that was done twice, before and after a kill, the later one counts.
+    """
+    if not path.exists():
+        return {}
+    points: dict[str, dict[int, float]] = defaultdict(dict)
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue  # half a line, left by a kill
+        step = row.pop("step")
+        for name, value in row.items():
+            points[name][step] = value
+    return {name: sorted(by_step.items()) for name, by_step in points.items()}
+
+
 class StageRecord:
     """One stage in MLflow, with its curves also in a file for the report."""
 
@@ -82,8 +102,8 @@ class StageRecord:
 
     def finish(self, result: StageResult, **tags: str) -> None:
         """The stage is done."""
-        self.run.log_metric_objects(result.metrics, self.stage.round)
-        self.run.log_metrics({"seconds": result.seconds}, self.stage.round)
+        self.run.log_metric_objects(result.metrics, self._last())
+        self.run.log_metrics({"seconds": result.seconds}, self._last())
         self.run.set_tags(
             {"rlhf.artifact": result.ref.uri, "rlhf.summary": str(result.info.get("summary", "")), **tags}
         )
@@ -108,8 +128,13 @@ class StageRecord:
         if error is not None:
             self.failed(error)
             return
-        self.run.log_metric_objects(metrics, self.stage.round)
+        self.run.log_metric_objects(metrics, self._last())
         self.run.finish()
+
+    def _last(self) -> int:
+        """The step that results belong to: the one after the curves, so that they end in what came of them."""
+        steps = [points[-1][0] for points in read_curves(self.curve).values()]
+        return max(steps) + 1 if steps else self.stage.round
 
     def failed(self, error: BaseException) -> None:
         """The stage ended with an error, or was stopped."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from rlhf_core.plugins import Decision
 from rlhf_core.report import campaign_headline, pages
 from rlhf_core.report.data import About, CalibrationBin, FeedbackSummary, RoundData, SampleRow
 from rlhf_flows.campaign import Campaign, Round
-from rlhf_flows.record import CampaignRecord
+from rlhf_flows.record import CampaignRecord, read_curves
 from rlhf_flows.stage import StageResult
 from rlhf_flows.steps.tune import trial_rows
 from rlhf_flows.workspace import Workspace, write_atomically
@@ -70,7 +69,7 @@ def _data(record: CampaignRecord, workspace: Workspace, done: Round) -> RoundDat
         round=done.number,
         metrics={**(done.snapshot.metrics if done.snapshot else {}), **done.contender.metrics},
         decision=decision,
-        curves={name: _curves(stages[name]) for name in SHOWN_STAGES if name in stages},
+        curves={name: read_curves(stages[name]) for name in SHOWN_STAGES if name in stages},
         calibration=_calibration(workspace, done),
         samples=samples,
         feedback=_feedback(done.snapshot) if done.snapshot else None,
@@ -79,22 +78,6 @@ def _data(record: CampaignRecord, workspace: Workspace, done: Round) -> RoundDat
         snapshot=done.snapshot.ref.sha256 if done.snapshot else "",
         policy=done.contender.policy.sha256,
     )
-
-
-def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Metric -> points; of a step that was done twice, before and after a kill, the later one counts."""
-    if not path.exists():
-        return {}
-    points: dict[str, dict[int, float]] = defaultdict(dict)
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue  # half a line, left by a kill
-        step = row.pop("step")
-        for name, value in row.items():
-            points[name][step] = value
-    return {name: sorted(by_step.items()) for name, by_step in points.items()}
 
 
 def _calibration(workspace: Workspace, done: Round) -> list[CalibrationBin]:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 RLHF = str(Path(sys.executable).with_name("rlhf"))
 SMALL = Path(__file__).with_name("small.yaml")
@@ -52,6 +53,16 @@ def test_a_campaign_runs_and_says_what_the_design_promises(whole):
 
 def test_everything_is_cached_afterwards(whole):
     assert {state for (_, stage), state in plan(whole[0]).items()} == {"cached"}
+
+
+def test_a_stages_curves_end_in_what_came_of_them(whole):
+    client = MlflowClient(f"sqlite:///{whole[0] / 'mlflow.db'}")
+    (experiment,) = (e for e in client.search_experiments() if e.name == "small")
+    (run,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'optimize (round 2)'")
+    for name in run.data.metrics:
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
+        assert steps == sorted(set(steps)), name
+    assert len(client.get_metric_history(run.info.run_id, "kl")) > 2
 
 
 def test_from_the_champion_to_the_labels(whole):
