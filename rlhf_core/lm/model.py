@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from rlhf_core.errors import DataError
 from rlhf_core.lm import lora as adapters
@@ -20,10 +20,25 @@ if TYPE_CHECKING:
 
     from rlhf_core.lm.lora import Lora
     from rlhf_core.lm.rollout import Rollouts
-    from rlhf_core.lm.vllm_server import VllmServer
     from rlhf_core.records import Prompt
 
 DESCRIPTION = "language_model.json"
+
+
+class Engine(Protocol):
+    """Who samples for a language model instead of this process, such as a server that has its weights."""
+
+    def rollout(
+        self,
+        lm: LanguageModel,
+        prompts: Sequence[Prompt],
+        *,
+        seeds: Sequence[int],
+        stop: Sequence[str],
+        **sampling: Any,
+    ) -> Rollouts:
+        """What `LanguageModel.rollout` gives, by the weights as they are now."""
+        ...
 
 
 class LanguageModel:
@@ -52,7 +67,7 @@ class LanguageModel:
         self.compute_dtype = compute_dtype or next(model.parameters()).dtype
         self.base = base
         """Where the weights came from, `name` and `revision`; None for a starter, which was made here."""
-        self.engine: VllmServer | None = None
+        self.engine: Engine | None = None
         """Who samples instead of this process."""
 
     @classmethod
