@@ -59,7 +59,14 @@ def test_width(width):
     assert {len(question.samples) for question in questions} == {width}
 
 
-def test_candidates_with_too_few_different_texts_are_passed_over():
+def test_with_fewer_different_samples_the_question_is_narrower():
+    made = [*candidates(10, 4), *candidates(20, 3)[10:], *candidates(30, 2)[20:], *candidates(40, 1)[30:]]
+    questions = Random(width=4).select(made, 40, None)
+    assert Counter(len(question.samples) for question in questions) == {4: 10, 3: 10, 2: 10}
+    assert len(set(sets(questions))) == 30
+
+
+def test_candidates_that_always_say_the_same_are_passed_over():
     prompt = Prompt(text="p")
     twins = [Sample(prompt_id=prompt.id, text="same", policy=policy) for policy in "ab"]
     assert Random().select([Candidate(prompt, twins)], 5, None) == []
