@@ -73,11 +73,12 @@ class PrivateServer:
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Wait until the server answers; within, it is this process's API. Raises RlhfError where it does not start.
+        """Wait until the server answers; within, it is this process's API. Raises RlhfError where it does not.
 
         Nobody is there to miss a heartbeat of a run whose server ends with it, and ending one takes a second: without.
         """
         if self.process is None:
+            _expect_configured()
             yield
             return
         self._wait()
@@ -117,6 +118,19 @@ class PrivateServer:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def _expect_configured() -> None:
+    """Raise RlhfError where the configured API does not answer."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        if (error := client.api_healthcheck()) is not None:
+            raise RlhfError(
+                f"the Prefect API does not answer: {error}",
+                where=os.environ["PREFECT_API_URL"],
+                remedy="Start it, correct PREFECT_API_URL, or unset PREFECT_API_URL to run on a private server.",
+            )
 
 
 def _serve(port: int, parent: int) -> None:

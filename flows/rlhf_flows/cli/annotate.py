@@ -38,7 +38,8 @@ def annotate(
 @click.argument("name")
 @click.option("--lead", is_flag=True, help="Let them also see how everybody is doing, pause, withdraw and invite.")
 @click.option("--app", is_flag=True, help="Print a token for a program that reports what its users do, instead.")
-@click.option("--url", default="http://127.0.0.1:8765", show_default=True, help="Where annotators open the server.")
+@click.option("--url", envvar="RLHF_URL", default="http://127.0.0.1:8765", show_envvar=True, show_default=True,
+              help="Where annotators open the server.")  # fmt: skip
 @workspace_option
 def invite(name: str, lead: bool, app: bool, url: str, workspace: Path) -> None:
     """Print a link for NAME, which lets nobody else in; an earlier link of theirs is good no longer."""
