@@ -47,6 +47,12 @@ class WorkspaceError(RlhfError):
     """The workspace is held by another process, of another version, or not writable."""
 
 
+class Busy(WorkspaceError):
+    """Another run holds the workspace; later the same command works."""
+
+    exit_code = 4
+
+
 class TrainingError(RlhfError):
     """Training cannot go on: non-finite numbers, nothing to learn from."""
 

@@ -22,6 +22,7 @@ from rlhf_flows.engine import Engine
 from rlhf_flows.promotions import Promotion, champion_round
 from rlhf_flows.stage import Stage, StageResult
 from rlhf_flows.steps import collect, data, judge, learn, policy, tune
+from rlhf_flows.waits import Wait
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class Collected:
 
     questions: Ref
     answers: tuple[Ref, ...]
+    """Of the annotators who are done."""
+    asked: tuple[str, ...] = ()
+    """The keys of the stages that asked each annotator, done or not."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Campaign:
     gold: Ref | None = None
     chosen: Sequence[Promotion] = ()
     """Champions that people chose over the gate's."""
+    waits_for: Wait | None = None
+    """Whom the campaign waits for, once `collect` has raised Waiting."""
 
     @property
     def champion(self) -> Contender:
@@ -128,7 +134,8 @@ class Campaign:
             return
         questions = self._run(self._questions(ask)).ref
         answers: list[Ref] = []
-        waiting: list[Waiting] = []
+        asked: list[str] = []
+        waiting: dict[int, Waiting] = {}
         for i, use in enumerate(ask.annotators):
             stage = Stage(
                 f"answers_{use.use}" + (f"_{i}" if ask.annotators.index(use) != i else ""),
@@ -137,13 +144,15 @@ class Campaign:
                 settings={"pipeline": self.pipeline.pipeline},
                 inputs={"questions": questions},
             )  # fmt: skip
+            asked.append(stage.key(self.pipeline, self.registry))
             try:
                 answers.append(self._run(stage).ref)
             except Waiting as error:
-                waiting.append(error)  # the others can be asked meanwhile
+                waiting[i] = error  # the others can be asked meanwhile
         if waiting and wait:
-            raise waiting[0]
-        self.collected.append(Collected(questions, tuple(answers)))
+            self.waits_for = Wait(round=number, questions=questions, annotators=tuple(waiting))
+            raise next(iter(waiting.values()))
+        self.collected.append(Collected(questions, tuple(answers), tuple(asked)))
 
     def is_collected(self) -> bool:
         """Whether the questions of the coming round were selected before."""
@@ -269,7 +278,7 @@ class Campaign:
             Stage(
                 "snapshot", collect.take_snapshot, "snapshot", "snapshot", number,
                 plugins=tuple(("converters", use) for use in (self.pipeline.ask.convert if self.pipeline.ask else ())),
-                inputs=inputs, cached=False,
+                settings={"asked": [key for asked in collected for key in asked.asked]}, inputs=inputs, cached=False,
             )
         )  # fmt: skip
 

@@ -77,7 +77,7 @@ def promote(workspace: Workspace, pipeline: str, version: int, reason: str) -> t
             )
         if before is not None and before.version == found.version:
             raise WorkspaceError(f"version {version} of `{name}` is the champion already.", where=str(workspace.folder))
-        # Every finished round has its version here; the campaign's summary is short while the campaign is replayed.
+        # Every finished round has its version here.
         campaign = found.origin.campaign
         last = max(one.origin.round for one in models.versions(name) if one.origin.campaign == campaign)
         who = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -232,11 +232,22 @@ class CampaignRecord:
             {**summary.metrics, "promoted": Metric(value=float(summary.promoted))}, summary.round
         )
         self._register(summary, run)
+        rounds = (*summaries, *self._later_than(summaries))
         campaign = CampaignSummary(
-            pipeline=self.pipeline.pipeline, campaign=self.key, seed=self.pipeline.seed, rounds=tuple(summaries)
+            pipeline=self.pipeline.pipeline, campaign=self.key, seed=self.pipeline.seed, rounds=rounds
         )
         write_atomically(self.summary_path, campaign.model_dump_json(indent=1))
         run.finish()
+
+    def _later_than(self, summaries: Sequence[RoundSummary]) -> tuple[RoundSummary, ...]:
+        """The rounds that earlier commands finished after these, where these came out as they did then: every command
+        replays the campaign, and a kill meanwhile must not make it shorter.
+        """
+        if not self.summary_path.exists():
+            return ()
+        before = CampaignSummary.model_validate_json(self.summary_path.read_text()).rounds
+        same = [round.policy for round in before[: len(summaries)]] == [round.policy for round in summaries]
+        return before[len(summaries) :] if same else ()
 
     def _register(self, summary: RoundSummary, run: TrackedRun) -> None:
         origin = Origin(

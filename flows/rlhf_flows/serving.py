@@ -2,72 +2,40 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf_core.errors import RlhfError, WorkspaceError
-from rlhf_core.feedback.queue import QuestionQueue
+from rlhf_core.errors import WorkspaceError
 from rlhf_core.feedback.store import FeedbackStore
 from rlhf_flows.server import PrivateServer
-from rlhf_flows.workspace import Workspace, write_atomically
-from rlhf_flows.zombies import SERVED, end_served, watch_heartbeats
+from rlhf_flows.session import Session
+from rlhf_flows.trigger import Learn, Trigger
+from rlhf_flows.zombies import SERVED, UNDER_WAY, end_served, watch_heartbeats
 
 POLL_SECONDS = 5.0
 """How often the store is asked for new answers: one cheap query."""
 
 
-@dataclass
-class Trigger:
-    """Whether people have answered enough since the last time for the campaign to go on.
-
-    Enough is `answers` new ones, or (always) the last answer that anybody waits for. What was seen is kept in `seen`,
-    so that a server started anew counts on from there. Answers are counted here and not by the orchestrator's events,
-    whose triggers ignore what comes while one is being handled.
-    """
-
-    store: FeedbackStore
-    seen: Path
-    answers: int | None = None
-    _watermark: int = -1
-
-    def is_due(self) -> bool:
-        """Look; True once for each time enough came together."""
-        watermark = self.store.watermark()
-        if watermark == self._watermark:
-            return False
-        self._watermark = watermark
-        people = self.store.counts().sources["person"]
-        new = people - self._counted()
-        progress = QuestionQueue(self.store).progress()
-        complete = progress.wanted > 0 and progress.answered >= progress.wanted
-        if new > 0 and (complete or (self.answers is not None and new >= self.answers)):
-            write_atomically(self.seen, json.dumps({"people": people}))
-            return True
-        return False
-
-    def _counted(self) -> int:
-        return int(json.loads(self.seen.read_text())["people"]) if self.seen.exists() else 0
-
-
 def serve_pipeline(
-    workspace: Workspace,
-    pipeline: Path,
-    name: str,
+    session: Session,
+    path: Path,
     overrides: Sequence[str],
     *,
     cron: str | None,
     answers: int | None,
     say: Callable[[str], None],
 ) -> None:
-    """Deploy and run until Ctrl-C. Raises WorkspaceError where another process serves this pipeline already."""
+    """Deploy the pipeline and run until Ctrl-C.
+
+    Raises WorkspaceError where another process serves this pipeline already.
+    """
     from filelock import FileLock, Timeout
 
+    workspace, name = session.workspace, session.pipeline.pipeline
     lock = FileLock(workspace.folder / f"serve-{name}.lock")
     try:
         lock.acquire(timeout=0)
@@ -79,12 +47,15 @@ def serve_pipeline(
         FeedbackStore.open(workspace.store_url) as store,
         server.answering(),
     ):
-        deployment = _deployment(workspace, pipeline, name, overrides, cron)
+        before = _deployed(name)
+        parameters: dict[str, Any] = {"name": name, "pipeline": str(path.absolute()), "overrides": list(overrides)}
+        parameters["workspace"] = str(workspace.folder)
+        deployment = _deployment(name, parameters, cron, paused=before is not None and before.paused)
         end_served(name)
         if not server.private:
             watch_heartbeats()
-        trigger = Trigger(store, workspace.folder / f"serve-{name}.json", answers)
-        threading.Thread(target=_watch, args=(name, trigger, say), daemon=True).start()
+        watcher = Watcher(parameters, Trigger(session, store, answers), say)
+        threading.Thread(target=watcher.watch, daemon=True).start()
         say(f"serving {name}" + (f", on {cron}" if cron else "") + (f", every {answers} answers" if answers else ""))
         from prefect import serve
 
@@ -92,38 +63,94 @@ def serve_pipeline(
         serve(deployment, pause_on_shutdown=False, print_starting_message=False, limit=1)
 
 
-def _deployment(workspace: Workspace, pipeline: Path, name: str, overrides: Sequence[str], cron: str | None) -> Any:
+def _deployment(name: str, parameters: dict[str, Any], cron: str | None, *, paused: bool) -> Any:
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 
     from rlhf_flows.served import go_on
 
-    parameters = {"name": name, "pipeline": str(pipeline.absolute()), "workspace": str(workspace.folder)}
     return go_on.to_deployment(
         name,
         cron=cron,
-        parameters={**parameters, "overrides": list(overrides)},
+        paused=paused,  # whoever paused it says when it goes on
+        parameters=parameters,
         # One run of a pipeline at a time; what a run that is turned away would have learnt, the next one learns.
         concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
-        description=f"Goes on with the campaign of {pipeline.name}.",
+        description=f"Goes on with the campaign of {parameters['pipeline']}.",
     )
 
 
-def _watch(name: str, trigger: Trigger, say: Callable[[str], None]) -> None:
-    """Start a run at once, so that a campaign begins or goes on, and one whenever enough was answered."""
+def _deployed(name: str) -> Any:
+    """The deployment as the server knows it; None before it does."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
-    started = False
-    while True:
+    with get_client(sync_client=True) as client:
         try:
-            if not started or trigger.is_due():
-                with get_client(sync_client=True) as client:
-                    deployment = client.read_deployment_by_name(f"{SERVED}/{name}")
-                    client.create_flow_run_from_deployment(deployment.id)
-                say("people have answered: going on" if started else "starting")
-                started = True
+            return client.read_deployment_by_name(f"{SERVED}/{name}")
         except ObjectNotFound:
-            pass  # not deployed yet
-        except RlhfError as error:
-            print(error, file=sys.stderr)  # noqa: T201  (the store may be back at the next look)
-        time.sleep(POLL_SECONDS if started else 0.5)
+            return None
+
+
+class Watcher:
+    """Starts a run at once, so that a campaign begins or goes on, and one whenever there is reason to.
+
+    One at a time, and none while the deployment is paused: a reason stands until a run was started for it.
+    """
+
+    def __init__(self, parameters: dict[str, Any], trigger: Trigger, say: Callable[[str], None]) -> None:
+        self.name = parameters["name"]
+        self.parameters = parameters
+        self.trigger = trigger
+        self.say = say
+        self._started = False
+        self._last: Any = None
+        self._trouble = ""
+
+    def watch(self) -> None:
+        """Look again and again, whatever goes wrong: the store or the server may be back at the next look."""
+        while True:
+            try:
+                self.look()
+                self._trouble = ""
+            except Exception as error:
+                if str(error) != self._trouble:
+                    self._trouble = str(error)
+                    print(f"{self.name}: {error}", file=sys.stderr)  # noqa: T201
+            time.sleep(POLL_SECONDS if self._started else 0.5)
+
+    def look(self) -> None:
+        """Look once, and start a run where one is due."""
+        deployment = _deployed(self.name)
+        if deployment is None or deployment.paused or self._is_under_way(deployment.id):
+            return
+        learn = self.trigger.look()
+        if learn is None and self._started:
+            return
+        self._start(deployment.id, learn or "not")
+        self.trigger.started()
+        self.say("people have answered: going on" if learn else "starting")
+        self._started = True
+
+    def _start(self, deployment_id: Any, learn: Learn) -> None:
+        from prefect.client.orchestration import get_client
+
+        with get_client(sync_client=True) as client:
+            # All of them: the deployment may still be the one of an earlier start.
+            run = client.create_flow_run_from_deployment(deployment_id, parameters={**self.parameters, "learn": learn})
+            self._last = run.id
+
+    def _is_under_way(self, deployment_id: Any) -> bool:
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
+
+        ours = DeploymentFilter.model_validate({"id": {"any_": [deployment_id]}})
+        under_way = FlowRunFilter.model_validate({"state": {"type": {"any_": list(UNDER_WAY)}}})
+        with get_client(sync_client=True) as client:
+            if self._last is not None:
+                run = client.read_flow_run(self._last)
+                if run.state is None or not run.state.is_final():
+                    return True
+                if run.state.is_cancelled() and run.start_time is None:
+                    self.trigger.turned_away()
+                self._last = None
+            return bool(client.read_flow_runs(flow_run_filter=under_way, deployment_filter=ours, limit=1))

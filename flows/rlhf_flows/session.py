@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlhf_core.feedback.snapshot import Snapshot
 from rlhf_core.pipeline import Pipeline
 from rlhf_core.plugins.registry import Registry
 from rlhf_flows.campaign import Campaign, Round
@@ -16,7 +17,8 @@ from rlhf_flows.flows import Half
 from rlhf_flows.promotions import promotions
 from rlhf_flows.record import CampaignRecord, CampaignSummary, RoundSummary, campaign_key, summary_path
 from rlhf_flows.server import PrivateServer
-from rlhf_flows.workspace import Workspace
+from rlhf_flows.waits import wait_path
+from rlhf_flows.workspace import Workspace, write_atomically
 from rlhf_flows.zombies import end_leftovers
 
 
@@ -46,6 +48,13 @@ class Session:
         """Number of rounds that earlier commands completed, the warm start not counted."""
         path = summary_path(self.workspace, self.pipeline)
         return len(CampaignSummary.model_validate_json(path.read_text()).rounds) - 1 if path.exists() else 0
+
+    def learnt_upto(self) -> int:
+        """The store's watermark when the last finished round took its snapshot; 0 before there is one."""
+        path = summary_path(self.workspace, self.pipeline)
+        rounds = CampaignSummary.model_validate_json(path.read_text()).rounds if path.exists() else ()
+        learnt = [done.snapshot for done in rounds if done.snapshot is not None]
+        return Snapshot.read(self.workspace.artifacts / learnt[-1].uri).watermark if learnt else 0
 
     def plan(self) -> list[Planned]:
         """What `run` would do."""
@@ -104,11 +113,15 @@ class Session:
             if finished.number:
                 self.display.table(*results_table(summaries))
 
+        waits = wait_path(self.workspace.folder, pipeline.pipeline)
+        waits.unlink(missing_ok=True)
         try:
             run_loop(campaign, self.workspace.folder, rounds, begin, done, only, finished)
             campaign_report(record, self.workspace, campaign)
         except BaseException as error:
             record.stopped(error)
+            if campaign.waits_for is not None:
+                write_atomically(waits, campaign.waits_for.model_dump_json())
             raise
         record.finish()
         return CampaignSummary(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rlhf_core.errors import RlhfError, WorkspaceError
+from rlhf_core.errors import Busy, RlhfError, WorkspaceError
 from rlhf_core.files import replaced
 
 FORMAT = 1
@@ -93,7 +93,7 @@ class Workspace:
 
     @contextmanager
     def held(self, purpose: str) -> Iterator[None]:
-        """Hold the workspace for one run. Raises WorkspaceError, naming the holder, where another process has it."""
+        """Hold the workspace for one run. Raises Busy, naming the holder, where another process has it."""
         from filelock import FileLock, Timeout
 
         holder = self.folder / "run.json"
@@ -101,7 +101,7 @@ class Workspace:
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise WorkspaceError(
+            raise Busy(
                 f"another run holds this workspace: {_describe(holder)}.",
                 where=str(self.folder),
                 remedy="Wait for it, stop it with Ctrl-C where it runs, or use another --workspace.",

@@ -7,23 +7,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from rlhf_core.errors import WorkspaceError
-from rlhf_core.feedback.forms import Form
 from rlhf_core.feedback.queue import QuestionQueue
 from rlhf_core.feedback.store import FeedbackStore
-from rlhf_core.records import Answer, Prompt, Question, Sample
-from rlhf_flows.serving import Trigger, serve_pipeline
+from rlhf_flows import serving
+from rlhf_flows.display import Silent
+from rlhf_flows.served import steps
+from rlhf_flows.serving import Watcher, serve_pipeline
+from rlhf_flows.session import Session
+from rlhf_flows.steps.artifacts_io import read_questions
+from rlhf_flows.waits import Wait, wait_path
 from rlhf_flows.workspace import Workspace
 
 ASKED = Path(__file__).with_name("asked.yaml")
-
-
-def questions(n):
-    prompts = [Prompt(text=f"p{number}") for number in range(n)]
-    return [Question(prompt=p, samples=tuple(Sample(prompt_id=p.id, text=t) for t in "ab")) for p in prompts]
 
 
 def answer_all(url, limit=1000):
@@ -36,62 +36,146 @@ def answer_all(url, limit=1000):
         return limit
 
 
-def test_it_goes_on_after_so_many_answers_and_after_the_last_one(tmp_path):
-    url, seen = f"sqlite:///{tmp_path}/feedback.db", tmp_path / "seen.json"
-    with FeedbackStore.open(url) as store:
-        QuestionQueue(store).post(Form(), questions(10))
-        every_four, only_last = Trigger(store, seen, 4), Trigger(store, tmp_path / "other.json")
-        due = []
-        for _ in range(10):
-            answer_all(url, 1)
-            due.append((every_four.is_due(), only_last.is_due()))
-        assert due == [(number in (4, 8, 10), number == 10) for number in range(1, 11)]
-        assert not every_four.is_due()
-        # Somebody else's answers are no reason to go on, and a server started anew counts on.
-        simulated = questions(20)[19]
-        store.add([Answer(question=simulated, feedback=simulated.compare((1, 0), source="simulated"))])
-        assert not Trigger(store, seen, 1).is_due()
-
-
 def test_a_pipeline_is_served_once(tmp_path):
     from filelock import FileLock
 
-    workspace = Workspace.open(tmp_path)
+    session = Session.open(ASKED, (), tmp_path, Silent())
     with FileLock(tmp_path / "serve-asked.lock"), pytest.raises(WorkspaceError, match="serves asked already"):
-        serve_pipeline(workspace, ASKED, "asked", (), cron=None, answers=None, say=print)
+        serve_pipeline(session, ASKED, (), cron=None, answers=None, say=print)
+
+
+def test_what_a_run_does():
+    assert steps("not", complete=False, asks=True) == ["run", "collect"]
+    assert steps("when answered", complete=False, asks=True) == ["run", "collect"]
+    assert steps("now", complete=False, asks=True) == ["retrain", "run", "collect"]
+    assert steps("not", complete=True, asks=True) == ["collect"]  # a restart learns nothing twice
+    assert steps("when answered", complete=True, asks=True) == steps("now", complete=True, asks=True)
+    assert steps("now", complete=True, asks=True) == ["retrain", "collect"]
+    assert steps("when answered", complete=True, asks=False) == ["retrain"]
+
+
+class Reasons:
+    """A trigger whose findings the test says."""
+
+    def __init__(self):
+        self.found, self.calls = None, []
+
+    def look(self):
+        return self.found
+
+    def started(self):
+        self.calls.append("started")
+        self.found = None
+
+
+class Watching(Watcher):
+    """A watcher whose orchestrator is the test."""
+
+    def __init__(self, trigger):
+        super().__init__({"name": "asked"}, trigger, lambda said: None)
+        self.busy, self.runs = False, []
+
+    def _is_under_way(self, deployment_id):
+        return self.busy
+
+    def _start(self, deployment_id, learn):
+        self.runs.append(learn)
+
+
+def test_a_reason_stands_while_a_run_is_under_way_or_the_deployment_is_paused(monkeypatch):
+    deployment = SimpleNamespace(id=1, paused=False)
+    monkeypatch.setattr(serving, "_deployed", lambda name: deployment)
+    watcher = Watching(reasons := Reasons())
+    watcher.look()
+    watcher.look()
+    assert watcher.runs == ["not"]  # at once, so that a campaign begins; then only with a reason
+    reasons.found, watcher.busy = "now", True
+    watcher.look()
+    watcher.busy, deployment.paused = False, True
+    watcher.look()
+    assert watcher.runs == ["not"]
+    deployment.paused = False
+    watcher.look()
+    watcher.look()
+    assert watcher.runs == ["not", "now"] and reasons.calls == ["started", "started"]
+
+
+IMPORTER = """
+import sys
+from pathlib import Path
+from rlhf_core.feedback.store import FeedbackStore
+from rlhf_core.records import Answer
+from rlhf_flows.steps.artifacts_io import read_questions
+
+url, folder, number = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+with FeedbackStore.open(url) as store:
+    for question in read_questions(folder)[:number]:
+        said = question.compare((0, 1), annotator="imported", source="person")
+        store.add([Answer(question=question.blind(), feedback=said)], campaign="elsewhere")
+"""
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_served_campaign_asks_waits_survives_a_kill_and_learns(tmp_path):
+@pytest.mark.timeout(900)
+def test_a_served_campaign_asks_waits_survives_kills_and_learns_what_others_stored(tmp_path):
+    """It waits, is killed while it does, goes on when people have answered, asks about the result, learns from answers
+    that another program imported, and a further restart repeats nothing.
+    """
     workspace = Workspace.open(tmp_path)
-    command = [str(Path(sys.executable).with_name("rlhf")), "serve", str(ASKED), "--workspace", str(tmp_path)]
+    command = [
+        str(Path(sys.executable).with_name("rlhf")), "serve", str(ASKED), "--workspace", str(tmp_path), "--answers", "5"
+    ]  # fmt: skip
 
-    def start(log):
-        return subprocess.Popen(
-            command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=log, stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
+    def log():
+        return (tmp_path / "log").read_text()
+
+    def start():
+        with (tmp_path / "log").open("ab") as file:
+            return subprocess.Popen(
+                command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=file, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
 
     def until(found, process):
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 300
         while not found():
-            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+            assert process.poll() is None and time.monotonic() < deadline, log()
             time.sleep(0.5)
 
     def rounds():
         return [len(json.loads(path.read_text())["rounds"]) for path in workspace.campaigns.glob("asked-*.json")]
 
-    with (tmp_path / "log").open("wb") as log:
-        process = start(log)
-        try:
-            until(lambda: "waiting for 12 answers" in (tmp_path / "log").read_text(), process)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
-            assert answer_all(workspace.store_url) == 12
-            process = start(log)
-            until(lambda: rounds() == [2], process)
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(60)
-    assert "Traceback" not in (tmp_path / "log").read_text().split("waiting for 12")[0]
+    def waiting_in():
+        path = wait_path(workspace.folder, "asked")
+        return Wait.model_validate_json(path.read_text()).round if path.exists() else None
+
+    def kill(process):
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+    process = start()
+    try:
+        until(lambda: waiting_in() == 1, process)
+        kill(process)
+        assert answer_all(workspace.store_url) == 12
+        process = start()
+        until(lambda: rounds() == [2] and waiting_in() == 2, process)
+        wait = Wait.model_validate_json(wait_path(workspace.folder, "asked").read_text())
+        folder = workspace.artifacts / wait.questions.uri
+        assert len(read_questions(folder)) == 12
+        subprocess.run([sys.executable, "-c", IMPORTER, workspace.store_url, str(folder), "4"], check=True)
+        time.sleep(15)
+        assert waiting_in() == 2 and rounds() == [2]  # four are not five
+        subprocess.run([sys.executable, "-c", IMPORTER, workspace.store_url, str(folder), "6"], check=True)
+        until(lambda: rounds() == [3] and waiting_in() == 3, process)
+        kill(process)
+        before = log().count("people have answered: going on")
+        since = wait_path(workspace.folder, "asked").stat().st_mtime_ns
+        process = start()
+        until(lambda: waiting_in() == 3 and wait_path(workspace.folder, "asked").stat().st_mtime_ns > since, process)
+        time.sleep(15)
+        assert rounds() == [3] and log().count("people have answered: going on") == before
+        assert "Traceback" not in log()
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)

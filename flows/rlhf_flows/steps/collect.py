@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rlhf_core.errors import DataError, StoreError, Waiting
@@ -90,6 +90,8 @@ class AskAnnotator:
         questions = {question.id: question for question in read_questions(context.need("questions"))}
         annotator: Annotator = context.create("annotators", self.use)
         asked = list(questions.values())
+        with FeedbackStore.open(context.workspace.store_url) as store:
+            store.register_questions(context.pipeline.pipeline, questions)
         given: list[Answer] = []
         for feedback in self._feedback(annotator, asked):
             if feedback.question_id not in questions:
@@ -115,24 +117,29 @@ class AskAnnotator:
 
     def _feedback(self, annotator: Annotator, questions: list[Question]) -> Iterator[Feedback]:
         blind = questions if annotator.source == "simulated" else [question.blind() for question in questions]
-        for feedback in annotator.annotate(blind):
-            yield feedback.model_copy(
-                update={"annotator": feedback.annotator or self.use.use, "source": annotator.source}
-            )
+        yield from said_by(annotator, self.use, annotator.annotate(blind))
+
+
+def said_by(annotator: Annotator, use: Use, given: Iterable[Feedback]) -> Iterator[Feedback]:
+    """`given` with the name of whoever gave it, which is the plugin's where it names nobody, and what that is."""
+    for feedback in given:
+        yield feedback.model_copy(update={"annotator": feedback.annotator or use.use, "source": annotator.source})
 
 
 def take_snapshot(context: StageContext) -> Outcome:
     """Fix what is learnt from: the answers to the questions asked so far, as they stand now.
 
-    A later answer to one of these questions waits for the next round; a changed or withdrawn one counts at once. What
-    the pipeline's converters derive from them is learnt from, too.
+    A later answer to one of these questions waits for the next round, also where not everybody had answered when this
+    round went on; a changed or withdrawn one counts at once. What the pipeline's converters derive from them is learnt
+    from, too.
     """
+    asked = [name for name in context.stage.inputs if name.startswith("questions_")]
+    settled = [ref.sha256 for name in ("data", *asked) if (ref := context.stage.inputs[name]) is not None]
     questions = set((context.need("data") / "questions.txt").read_text().split())
-    for name in context.stage.inputs:
-        if name.startswith("questions_"):
-            questions |= {question.id for question in read_questions(context.need(name))}
+    for name in asked:
+        questions |= {question.id for question in read_questions(context.need(name))}
     with FeedbackStore.open(context.workspace.store_url) as store:
-        mark = store.mark(content_id(sorted(ref.sha256 for ref in context.stage.inputs.values() if ref is not None)))
+        mark = store.mark(content_id([sorted(settled), context.stage.settings["asked"]]))
         snapshot = store.snapshot(context.draft, questions=questions, upto=mark)
     if not snapshot.rows:
         raise StoreError(

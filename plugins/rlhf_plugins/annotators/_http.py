@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from typing import Any
-from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from rlhf_core.errors import ServerError
+from rlhf_plugins.addresses import Address, is_in_the_open
 from rlhf_plugins.annotators._asking import AskingConfig
 
-LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 SHOWN = 300
 """Characters of a server's own words in an error."""
 
@@ -19,27 +18,16 @@ SHOWN = 300
 class ServerConfig(AskingConfig):
     """Where the server is, and what the annotators see."""
 
-    url: str
+    url: Address
     """Address of the server, such as `https://labels.example.org`."""
     without_tls: bool = False
     """Send the token without TLS to a server on another machine: only where nobody else can listen."""
     timeout: float = Field(60, gt=0)
     """Seconds to wait for an answer of the server."""
 
-    @field_validator("url")
-    @classmethod
-    def _an_address(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"an address begins with http:// or https:// and names a server, unlike {url!r}")
-        if parts.username or parts.password:
-            raise ValueError("an address holds no password: name the environment variable of the token instead")
-        return url.rstrip("/")
-
     @model_validator(mode="after")
     def _protected(self) -> ServerConfig:
-        parts = urlsplit(self.url)
-        if parts.scheme == "http" and parts.hostname not in LOCAL_NAMES and not self.without_tls:
+        if is_in_the_open(self.url) and not self.without_tls:
             raise ValueError("without TLS everybody on the way can read the token: use https, or say `without_tls`")
         return self
 

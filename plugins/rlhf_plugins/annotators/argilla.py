@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from rlhf_core import Question
 from rlhf_core.feedback.forms import View
-from rlhf_core.feedback.lettered import (
-    ANSWER,
-    BETTER,
-    CHOICES,
-    COMMENT,
-    EDITED,
-    RANKING,
-    Said,
-    by_letter,
-    rating_field,
-    shown_prompt,
-    shown_text,
-)
-from rlhf_plugins.annotators._external import ExternalAnnotator
+from rlhf_core.feedback.lettered import CHOICES, Said, shown_prompt
+from rlhf_plugins.annotators._external import ExternalAnnotator, asked_about, letters_of
 from rlhf_plugins.annotators._http import Server, ServerConfig, token_of
 from rlhf_plugins.labelling.argilla import field_in
 
@@ -115,36 +103,29 @@ class Argilla(ExternalAnnotator):
         return str(dataset["id"])
 
     def _shown(self, view: View, size: int) -> Iterator[dict[str, Any]]:
-        for name in ("prompt", *(_letters(size) if view != "writing" else ())):
+        for name in ("prompt", *(letters_of(size) if view != "writing" else ())):
             yield {"name": name.lower(), "title": name, "required": False, "settings": PLAIN}
 
     def _asked(self, view: View, size: int) -> Iterator[dict[str, Any]]:
-        form = self.form
-        if view == "pair":
-            options = [{"value": choice, "text": choice, "description": None} for choice in CHOICES]
-            settings = {"type": "label_selection", "options": options, "visible_options": len(options)}
-            yield _question(BETTER, "Which answer is better?", settings)
-        if view == "ranking":
-            options = [{"value": letter, "text": letter, "description": None} for letter in _letters(size)]
-            yield _question(RANKING, "Rank the answers", {"type": "ranking", "options": options})
-        if view == "rating":
-            options = [{"value": step} for step in range(form.low, form.high + 1)]
-            for letter in _letters(size):
-                for number, criterion in enumerate(form.criteria):
-                    title = f"{letter}: {criterion.name}"
-                    settings = {"type": "rating", "options": options}
-                    yield _question(rating_field(letter, number), title, settings, description=criterion.description)
-        if view == "writing":
-            yield _question(ANSWER, "Your answer", PLAIN)
-        else:
-            yield _question(EDITED, "A better answer, if you have one", PLAIN, required=False)
-        yield _question(COMMENT, "Comment", PLAIN, required=False)
+        steps = [{"value": step} for step in range(self.form.low, self.form.high + 1)]
+        settings: dict[str, dict[str, Any]] = {
+            "choice": {"type": "label_selection", "options": _options(CHOICES), "visible_options": len(CHOICES)},
+            "ranking": {"type": "ranking", "options": _options(letters_of(size))},
+            "scale": {"type": "rating", "options": steps},
+            "text": PLAIN,
+        }
+        for asked in asked_about(self.form, (view, size)):
+            yield {
+                "name": asked.field.lower(),  # as names are there; answers are found again by them
+                "title": asked.words,
+                "description": asked.description or None,
+                "required": not asked.optional,
+                "settings": settings[asked.kind],
+            }
 
     def _fields(self, question: Question) -> dict[str, str]:
-        shown = {letter.lower(): shown_text(sample.text) for letter, sample in by_letter(question).items()}
-        if self.form.view(question) == "writing":
-            shown = {}
-        return {"prompt": shown_prompt(question), **shown}
+        texts = {letter.lower(): text for letter, text in self.shown(question).items()}
+        return {"prompt": shown_prompt(question), **texts}
 
     def _server(self) -> Server:
         variable = self.config.token_variable
@@ -152,17 +133,8 @@ class Argilla(ExternalAnnotator):
         return Server("Argilla", self.config, {"X-Argilla-Api-Key": token_of(variable, "Argilla")}, remedy)
 
 
-def _question(
-    name: str, title: str, settings: dict[str, Any], *, required: bool = True, description: str = ""
-) -> dict[str, Any]:
-    # Names are lower case there; answers are found again by them.
-    name = name.lower()
-    said = description or None
-    return {"name": name, "title": title, "description": said, "required": required, "settings": settings}
-
-
-def _letters(size: int) -> list[str]:
-    return [chr(ord("A") + place) for place in range(size)]
+def _options(values: Iterable[str]) -> list[dict[str, Any]]:
+    return [{"value": value, "text": value, "description": None} for value in values]
 
 
 def _items(server: Server, path: str) -> list[dict[str, Any]]:

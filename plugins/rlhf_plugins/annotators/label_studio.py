@@ -12,20 +12,8 @@ from pydantic import Field
 
 from rlhf_core import Question
 from rlhf_core.feedback.forms import View
-from rlhf_core.feedback.lettered import (
-    ANSWER,
-    BETTER,
-    CHOICES,
-    COMMENT,
-    EDITED,
-    RANKING,
-    Said,
-    by_letter,
-    rating_field,
-    shown_prompt,
-    shown_text,
-)
-from rlhf_plugins.annotators._external import ExternalAnnotator
+from rlhf_core.feedback.lettered import CHOICES, COMMENT, Said, shown_prompt
+from rlhf_plugins.annotators._external import ExternalAnnotator, asked_about, letters_of
 from rlhf_plugins.annotators._http import Server, ServerConfig, token_of
 from rlhf_plugins.labelling.label_studio import fields_in
 
@@ -113,11 +101,11 @@ class LabelStudio(ExternalAnnotator):
         return int(made["id"])
 
     def _data(self, question: Question, view: View) -> dict[str, Any]:
-        texts = {letter: shown_text(sample.text) for letter, sample in by_letter(question).items()}
+        texts = self.shown(question)
         data: dict[str, Any] = {"question": question.id, "prompt": shown_prompt(question)}
         if view == "ranking":
             data["items"] = [{"id": letter, "title": letter, "body": text} for letter, text in texts.items()]
-        elif view != "writing":
+        else:
             data |= texts
         return data
 
@@ -136,28 +124,34 @@ class LabelStudio(ExternalAnnotator):
 def label_config(annotator: LabelStudio, view: View, size: int) -> str:
     """The page of a project, in Label Studio's own language. What a model wrote comes in as data, never in here."""
     form = annotator.form
-    letters = [chr(ord("A") + place) for place in range(size)]
     tags = ['<Text name="prompt" value="$prompt"/>']
     if view == "ranking":
-        tags += ['<List name="items" value="$items"/>', f'<Ranker name="{RANKING}" toName="items"/>']
-    for letter in letters if view in ("pair", "rating") else ():
-        tags += [f'<Header value="{letter}"/>', f'<Text name="{letter}" value="${letter}"/>']
-        for number, criterion in enumerate(form.criteria if view == "rating" else ()):
-            said = f"{criterion.name}: {criterion.description}" if criterion.description else criterion.name
-            name, most = rating_field(letter, number), form.high - form.low + 1
-            tags.append(f"<Header value={quoteattr(f'{said} ({form.low} to {form.high})')}/>")
-            tags.append(f'<Rating name="{name}" toName="{letter}" maxRating="{most}" required="true"/>')
-    if view == "pair":
-        choices = "".join(f"<Choice value={quoteattr(choice)}/>" for choice in CHOICES)
-        tags.append(f'<Choices name="{BETTER}" toName="prompt" choice="single" required="true">{choices}</Choices>')
-    if view == "writing":
-        tags.append(f'<TextArea name="{ANSWER}" toName="prompt" rows="4" maxSubmissions="1" required="true"/>')
-    else:
-        tags.append('<Header value="A better answer, if you have one"/>')
-        tags.append(f'<TextArea name="{EDITED}" toName="prompt" rows="4" maxSubmissions="1"/>')
-    tags.append('<Header value="Comment"/>')
-    tags.append(f'<TextArea name="{COMMENT}" toName="prompt" rows="1" maxSubmissions="1"/>')
-    return f"<View>{''.join(tags)}</View>"
+        tags.append('<List name="items" value="$items"/>')
+    texts = {
+        letter: [f'<Header value="{letter}"/>', f'<Text name="{letter}" value="${letter}"/>']
+        for letter in (letters_of(size) if view in ("pair", "rating") else "")
+    }
+    below: list[str] = []
+    for asked in asked_about(form, (view, size)):
+        name, required = f"name={quoteattr(asked.field)}", "" if asked.optional else ' required="true"'
+        if asked.kind == "choice":
+            choices = "".join(f"<Choice value={quoteattr(choice)}/>" for choice in CHOICES)
+            below.append(f'<Choices {name} toName="prompt" choice="single"{required}>{choices}</Choices>')
+        elif asked.kind == "ranking":
+            below.append(f'<Ranker {name} toName="items"/>')
+        elif asked.kind == "scale":
+            said = ": ".join(filter(None, (asked.words.removeprefix(f"{asked.letter}: "), asked.description)))
+            texts[asked.letter] += [
+                f"<Header value={quoteattr(f'{said} ({form.low} to {form.high})')}/>",
+                f'<Rating {name} toName="{asked.letter}" maxRating="{form.high - form.low + 1}"{required}/>',
+            ]
+        else:
+            if asked.optional:
+                below.append(f"<Header value={quoteattr(asked.words)}/>")
+            rows = 1 if asked.field == COMMENT else 4
+            below.append(f'<TextArea {name} toName="prompt" rows="{rows}" maxSubmissions="1"{required}/>')
+    tags += [tag for letter in texts.values() for tag in letter]
+    return f"<View>{''.join(tags + below)}</View>"
 
 
 def _tasks(server: Server, project: int) -> Iterator[dict[str, Any]]:

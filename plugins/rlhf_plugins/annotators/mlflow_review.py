@@ -9,22 +9,10 @@ from itertools import permutations
 from rlhf_core import Question
 from rlhf_core.errors import DataError
 from rlhf_core.feedback.forms import Form, View
-from rlhf_core.feedback.lettered import (
-    ANSWER,
-    BETTER,
-    CHOICES,
-    COMMENT,
-    EDITED,
-    RANKING,
-    Said,
-    by_letter,
-    rating_field,
-    shown_prompt,
-    shown_text,
-)
+from rlhf_core.feedback.lettered import CHOICES, COMMENT, RANKING, Said, shown_prompt
 from rlhf_core.tracking.reviews import Field, Item, ReviewQueue
 from rlhf_plugins.annotators._asking import AskingConfig
-from rlhf_plugins.annotators._external import ExternalAnnotator
+from rlhf_plugins.annotators._external import ExternalAnnotator, asked_about, letters_of
 
 CHOOSABLE = 4
 """Up to so many samples, their orders are a choice; more are ranked by writing down the letters."""
@@ -57,7 +45,7 @@ class MlflowReview(ExternalAnnotator):
                 Item(
                     question.id,
                     {**told, "prompt": shown_prompt(question)},
-                    {letter: shown_text(sample.text) for letter, sample in by_letter(question).items()},
+                    self.shown(question),
                 )
                 for question in group
             ]
@@ -85,24 +73,20 @@ class MlflowReview(ExternalAnnotator):
 
 def fields_of(form: Form, view: View, size: int) -> dict[str, Field]:
     """Our field -> what reviewers are asked."""
-    letters = [chr(ord("A") + place) for place in range(size)]
-    edited = Field("Your own better answer (optional)")
-    if view == "pair":
-        return {BETTER: Field("Which answer is better?", options=tuple(CHOICES), comment=True), EDITED: edited}
-    if view == "ranking":
-        orders = tuple(" > ".join(order) for order in permutations(letters)) if size <= CHOOSABLE else ()
-        example = " > ".join(letters)
-        return {RANKING: Field(f"Rank {size} answers", f"Best first: {example}", orders, comment=True), EDITED: edited}
-    if view == "rating":
-        return {
-            rating_field(letter, number): Field(
-                f"{letter}: {criterion.name} ({form.low} to {form.high})",
-                criterion.description,
-                (),
-                form.low,
-                form.high,
-            )
-            for letter in letters
-            for number, criterion in enumerate(form.criteria)
-        } | {EDITED: edited}
-    return {ANSWER: Field("Your answer", comment=True)}
+    letters = letters_of(size)
+    orders = tuple(" > ".join(order) for order in permutations(letters)) if size <= CHOOSABLE else ()
+    fields: dict[str, Field] = {}
+    for asked in asked_about(form, (view, size)):
+        # An experiment has each field once, so that what differs between queues stands in its name. Comments have no
+        # field: a reviewer can write one beside the main question.
+        if asked.kind == "choice":
+            fields[asked.field] = Field(asked.words, options=tuple(CHOICES), comment=True)
+        elif asked.kind == "ranking":
+            example = f"Best first: {' > '.join(letters)}"
+            fields[asked.field] = Field(f"Rank {size} answers", example, orders, comment=True)
+        elif asked.kind == "scale":
+            name = f"{asked.words} ({form.low} to {form.high})"
+            fields[asked.field] = Field(name, asked.description, (), form.low, form.high)
+        elif asked.field != COMMENT:
+            fields[asked.field] = Field(asked.words, comment=not asked.optional)
+    return fields

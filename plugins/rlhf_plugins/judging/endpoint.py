@@ -10,12 +10,12 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue
 
 from rlhf_core.errors import RlhfError
 from rlhf_core.plugins import PluginConfig
+from rlhf_plugins.addresses import Address, is_in_the_open
 from rlhf_plugins.judging.case import Case, Opinion
 
 LONGEST_REPLY = 1_000_000
@@ -24,14 +24,13 @@ LONGEST_PAUSE = 30.0
 """Seconds between two attempts at most, whatever the server asks for."""
 LETTERS = {"A": math.inf, "B": -math.inf, "TIE": 0.0}
 LAST_LINE = re.compile(r"(?:(?:final )?(?:answer|verdict|choice)\s*(?:is)?\s*[:：]?[\s*(\[]*)?(a|b|tie)", re.IGNORECASE)
-LOCAL = {"localhost", "127.0.0.1", "::1"}
 TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
 
 
 class Endpoint(PluginConfig):
     """Where the judge is."""
 
-    url: str
+    url: Address
     """Base address of the interface, such as https://api.openai.com/v1 or http://127.0.0.1:8000/v1."""
     model: str = Field(min_length=1)
     """The model's name there."""
@@ -46,16 +45,6 @@ class Endpoint(PluginConfig):
     parallel: int = Field(4, ge=1)
     """Requests under way at once."""
 
-    @field_validator("url")
-    @classmethod
-    def _an_address(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("an address begins with https:// (or http://) and names a host")
-        if parts.username or parts.password:
-            raise ValueError("no key in the address: it would be written down with the run; use `key_variable`")
-        return url.rstrip("/")
-
 
 class EndpointJudge:
     """Asks over HTTP. A reply that is late, malformed or ambiguous is no opinion."""
@@ -66,8 +55,7 @@ class EndpointJudge:
         self.endpoint, self.principles, self.seed = endpoint, principles, seed
         self._answered = False
         key = os.environ.get(endpoint.key_variable, "")
-        parts = urlsplit(endpoint.url)
-        if key and parts.scheme == "http" and parts.hostname not in LOCAL:
+        if key and is_in_the_open(endpoint.url):
             raise RlhfError(
                 f"the key in {endpoint.key_variable} would travel in the open",
                 where=endpoint.url,

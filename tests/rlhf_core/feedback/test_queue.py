@@ -223,17 +223,8 @@ def share(url):
         assert sum(QuestionQueue(store).missing(FORM, asked).values()) == 0
 
 
-def test_several_processes_share_the_queue(url):
-    share(url)
-
-
-def test_several_servers_share_the_queue_on_postgresql(postgres):
-    import psycopg
-
-    with psycopg.connect(postgres, autocommit=True) as server:
-        server.execute("DROP DATABASE IF EXISTS rlhf_queue")
-        server.execute("CREATE DATABASE rlhf_queue")
-    share(postgres.rsplit("/", 1)[0] + "/rlhf_queue")
+def test_several_processes_share_the_queue(either_url):
+    share(either_url)
 
 
 def test_tokens_name_people_and_are_stored_nowhere(store, tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from made_answers import made, one_of_each_kind
 
+from databases import fresh_database
 from rlhf_core.errors import StoreError
 from rlhf_core.feedback.dataset import FeedbackSet
 from rlhf_core.feedback.snapshot import Snapshot
@@ -295,13 +296,7 @@ def test_a_killed_writer_loses_nothing_it_was_told_is_accepted(url):
 
 
 def test_postgresql_is_the_same_store(postgres, url, tmp_path):
-    import psycopg
-
-    with psycopg.connect(postgres, autocommit=True) as server:
-        for name in ("rlhf_same", "rlhf_many"):
-            server.execute(f"DROP DATABASE IF EXISTS {name}")
-            server.execute(f"CREATE DATABASE {name}")
-    same, many = (postgres.rsplit("/", 1)[0] + f"/{name}" for name in ("rlhf_same", "rlhf_many"))
+    same, many = (fresh_database(postgres, name) for name in ("rlhf_same", "rlhf_many"))
     answers = one_of_each_kind() + made(1500, annotators=("ann", "Bob", "é"))
     late = made(3, start=9000)
     found = []

@@ -75,7 +75,7 @@ def test_pairs(mlflow):
     assert span.inputs["prompt"] == "pair 0"
     assert asked[0].samples[0].policy not in str(span.inputs)
 
-    edit = "Your own better answer (optional)"
+    edit = "A better answer, if you have one"
     mlflow.say(name, asked[0], "ann", {WHICH: "B is better", edit: "new"}, status=None, rationale="why")
     assert list(asking.collect(asked)) == []  # not marked as complete yet
     mlflow.say(name, asked[0], "ben", {WHICH: "both are equally good"})

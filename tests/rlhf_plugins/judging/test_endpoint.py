@@ -92,7 +92,7 @@ def test_an_endless_reply_is_cut():
 
 
 def test_a_key_neither_stands_in_the_address_nor_travels_in_the_open(monkeypatch):
-    with pytest.raises(ValueError, match="no key in the address"):
+    with pytest.raises(ValueError, match="holds no password"):
         Endpoint(url="https://me:secret@example.org/v1", model="m")
     with pytest.raises(ValueError, match="begins with https"):
         Endpoint(url="file:///etc/passwd", model="m")
