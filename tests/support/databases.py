@@ -48,17 +48,18 @@ def postgres():
         if made_cluster.returncode:
             pytest.skip(f"initdb does not run here: {made_cluster.stderr.decode()[-300:]}")
         listen = ["-h", "127.0.0.1", "-p", str(port), "-k", str(home), "-F"]
+        url = f"postgresql://rlhf@127.0.0.1:{port}/postgres"
         server = subprocess.Popen([server_program, "-D", "data", *listen], **common | {"stderr": subprocess.DEVNULL})
         try:
             deadline = time.monotonic() + 30
             while True:
                 try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    psycopg.connect(url, connect_timeout=1).close()  # it listens before it lets anybody in
                     break
-                except OSError:
+                except psycopg.OperationalError:
                     assert server.poll() is None and time.monotonic() < deadline, "PostgreSQL does not start"
                     time.sleep(0.1)
-            yield f"postgresql://rlhf@127.0.0.1:{port}/postgres"
+            yield url
         finally:
             server.terminate()
             server.wait(30)
