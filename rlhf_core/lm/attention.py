@@ -105,22 +105,17 @@ def _agrees(model: Any) -> bool:
 
 def packed_output(model: Any, packed: Packed, **options: Any) -> Any:
     """The model's output on the whole row; logits [1, K, V] after each prompt's last and then each answer's tokens."""
-    with attending(model, PackedAttention(packed)):
-        return run_packed(model, packed, **options)
-
-
-def run_packed(model: Any, packed: Packed, **options: Any) -> Any:
-    """The same inside `attending`."""
     tokens = len(packed.ids)
     prompts = int(packed.lasts[-1]) + 1
     keep = torch.cat([packed.lasts, torch.arange(prompts, tokens, device=packed.ids.device)])
-    return model(
-        input_ids=packed.ids.unsqueeze(0),
-        position_ids=packed.positions.unsqueeze(0),
-        use_cache=False,
-        logits_to_keep=keep,
-        **options,
-    )
+    with attending(model, PackedAttention(packed)):
+        return model(
+            input_ids=packed.ids.unsqueeze(0),
+            position_ids=packed.positions.unsqueeze(0),
+            use_cache=False,
+            logits_to_keep=keep,
+            **options,
+        )
 
 
 class PackedAttention:

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from rlhf_core.lm.attention import PackedAttention, attending, can_share, run_packed
+from rlhf_core.lm.attention import PackedAttention, attending, can_share
 from rlhf_core.lm.cache import growing_cache
 from rlhf_core.lm.forward import forward
+from rlhf_core.lm.lean_llama import LeanLlama, lean_llama
 from rlhf_core.lm.packing import Packed, pack
 from rlhf_core.lm.prefix import distinct_rows
 
@@ -47,7 +48,7 @@ def decoding(model: Any, ids: Tensor, mask: Tensor, room: int) -> Iterator[Decod
     if packed is None:
         yield CachedDecoder(model, ids, mask, room)
         return
-    decoder = SharingDecoder(model, packed, room)
+    decoder = SharingDecoder(model, packed, room, lean_llama(model))
     with attending(model, decoder.attend):
         yield decoder
 
@@ -61,8 +62,8 @@ class SharingDecoder:
     and here each is read once.
     """
 
-    def __init__(self, model: Any, packed: Packed, room: int) -> None:
-        self.model, self.packed, self.most = model, packed, room
+    def __init__(self, model: Any, packed: Packed, room: int, lean: LeanLlama | None) -> None:
+        self.model, self.packed, self.most, self.lean = model, packed, room, lean
         self.room = min(ROOM, room)
         """Steps there is room for."""
         self.length = packed.shape[1]
@@ -83,8 +84,8 @@ class SharingDecoder:
 
     def begin(self) -> Tensor:
         """Read the distinct prompts, without padding."""
-        logits: Tensor = run_packed(self.model, self.packed).logits[0, self.packed.group]
-        return logits
+        packed = self.packed
+        return self._run(packed.ids.unsqueeze(0), packed.positions.unsqueeze(0), packed.lasts)[0, packed.group]
 
     def step(self, tokens: Tensor) -> Tensor:
         """Append `tokens`."""
@@ -94,8 +95,14 @@ class SharingDecoder:
             self._make_room()
         if self.bias is not None:
             self._uncover(self.bias, self.steps - 1)
-        options = {"use_cache": False, "logits_to_keep": 1}
-        logits: Tensor = self.model(input_ids=tokens.unsqueeze(1), position_ids=places, **options).logits[:, -1]
+        return self._run(tokens.unsqueeze(1), places)[:, 0]
+
+    def _run(self, ids: Tensor, positions: Tensor, columns: Tensor | None = None) -> Tensor:
+        """Logits of `ids` [B, L], or of `columns` alone, in the fewest operations that this model allows."""
+        if self.lean is not None:
+            return self.lean(ids, positions, self.attend, columns)
+        options = {"use_cache": False, "logits_to_keep": 0 if columns is None else columns}
+        logits: Tensor = self.model(input_ids=ids, position_ids=positions, **options).logits
         return logits
 
     def keep(self, rows: Tensor) -> None:
@@ -120,19 +127,24 @@ class SharingDecoder:
             return PackedAttention(self.packed, self._read)(layer, query, key, value, scale)
         rows, heads, _, width = query.shape
         shared, grid = key.shape[1], self.grid
-        times, each = heads // shared, grid.each
         keys, values = self.states[layer]
-        start, end = self.length + (self.steps - 1) * each, self.length + self.steps * each
+        start, end = self.length + (self.steps - 1) * grid.each, self.length + self.steps * grid.each
         keys[:, :, start:end] = grid.laid(key.view(rows, shared, width)).transpose(1, 2)
         values[:, :, start:end] = grid.laid(value.view(rows, shared, width)).transpose(1, 2)
-        asked = grid.laid((query * scale).view(rows, shared, times, width)).transpose(1, 2)
-        asked = asked.reshape(-1, shared, each * times, width)
-        scores = asked @ keys.transpose(2, 3)
+        # Several query heads on one of the keys are, to that one, so many more queries.
+        asked = grid.laid(query.view(rows, shared, heads // shared, width)).transpose(1, 2)
+        together, size = asked.shape[:2], grid.each * heads // shared
+        asked, keys, values = asked.reshape(-1, size, width), keys.flatten(0, 1), values.flatten(0, 1)
+        if query.dtype == torch.float32:  # the faster order of this product, by half
+            scores = (keys @ asked.transpose(1, 2)).transpose(1, 2)
+        else:
+            scores = asked @ keys.transpose(1, 2)
         if self.bias is None:
-            self.bias = scores.new_full((len(keys), 1, *scores.shape[2:]), -torch.inf)
+            self.bias = scores.new_full((together[0], 1, *scores.shape[1:]), -torch.inf)
             self.bias[..., : self.length] = torch.where(self.absent, -torch.inf, 0.0)[:, None, None]
             self._uncover(self.bias, 0)
-        found = ((scores + self.bias).softmax(-1) @ values).view(-1, shared, each, times, width).transpose(1, 2)
+        weights = torch.add(self.bias, scores.view(*together, *scores.shape[1:]), alpha=scale).softmax(-1)
+        found = (weights.view(scores.shape) @ values).view(*together, grid.each, -1, width).transpose(1, 2)
         return grid.taken(found.reshape(-1, heads, width)).unsqueeze(1)
 
     def _read(self, layer: int, keys: Tensor, values: Tensor) -> None:

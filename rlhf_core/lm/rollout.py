@@ -130,7 +130,7 @@ def sample_tokens(
     if top_p < 1.0:
         scores = keep_top_p(scores, top_p)
     log_p = scores.log_softmax(-1)
-    cumulative = log_p.double().exp_().cumsum(-1)
+    cumulative = log_p.exp().cumsum(-1, dtype=torch.float64)
     target = uniforms.unsqueeze(1) * cumulative[:, -1:]
     token = torch.searchsorted(cumulative, target, right=True).clamp_(max=logits.shape[-1] - 1)
     return token.squeeze(1), log_p.gather(1, token).squeeze(1)

@@ -10,7 +10,7 @@ PROMPTS = [Prompt(text="the tram"), Prompt(text="the senate approved the tram li
 
 
 @torch.inference_mode()
-def answers(lm, prompts, lengths, *, kind):
+def answers(lm, prompts, lengths, *, kind, lean=True):
     """Logits of each row at each step, by given tokens, rows leaving after `lengths` steps; and by a plain pass."""
     ids, mask = lm.encode(prompts)
     steps = max(lengths)
@@ -18,6 +18,7 @@ def answers(lm, prompts, lengths, *, kind):
     seen = torch.zeros(len(ids), steps, 320)
     with decoding(lm.model, ids, mask, steps) as decoder:
         assert isinstance(decoder, kind)
+        assert kind is CachedDecoder or (decoder.lean is not None) == lean
         alive, logits = torch.arange(len(ids)), decoder.begin()
         for step in range(steps):
             seen[alive, step] = logits
@@ -61,6 +62,16 @@ def test_grouped_queries_and_biases_too():
     lm.model = AutoModelForCausalLM.from_config(Qwen2Config(**shape, num_attention_heads=4, num_key_value_heads=2))
     lm.model.eval()
     found, plain = answers(lm, [PROMPTS[i] for i in (0, 0, 1, 1)], [6, 3, 6, 5], kind=SharingDecoder)
+    for row, length in enumerate([6, 3, 6, 5]):
+        torch.testing.assert_close(found[row, :length], plain[row, :length], atol=1e-4, rtol=1e-4)
+
+
+def test_a_model_with_more_to_it_runs_its_own_code(lm):
+    from peft import LoraConfig, get_peft_model
+
+    lm.model = get_peft_model(lm.model, LoraConfig(target_modules=["q_proj", "down_proj"], init_lora_weights=False))
+    lm.model.eval()
+    found, plain = answers(lm, [PROMPTS[i] for i in (0, 0, 1, 1)], [6, 3, 6, 5], kind=SharingDecoder, lean=False)
     for row, length in enumerate([6, 3, 6, 5]):
         torch.testing.assert_close(found[row, :length], plain[row, :length], atol=1e-4, rtol=1e-4)
 
