@@ -10,6 +10,20 @@ from pydantic import Field, model_validator
 from rlhf_core.plugins import PluginConfig, Use
 
 
+class Sync(PluginConfig):
+    """A reference that follows the policy slowly (TR-DPO's soft and hard updates; Gorbatovski et al. 2024).
+
+    The policy may then go further than a fixed reference lets it, at no greater speed; `kl`, its target and budget
+    speak of the reference as it stands. Every round begins again with the pipeline's `reference`.
+    """
+
+    every: int = Field(1, ge=1)
+    """Steps between moves."""
+    alpha: float = Field(0.05, gt=0, le=1)
+    """How much of the way to the policy a move goes: small with `every: 1` is an exponential moving average of the
+    policy's weights, 1 resets the reference to the policy. Of adapters, each of the two matrices moves by itself."""
+
+
 class Kl(PluginConfig):
     """How hard the policy is held near the reference."""
 
@@ -22,6 +36,8 @@ class Kl(PluginConfig):
     """Answers in which the coefficient changes by at most about a fifth; smaller steers faster."""
     budget: float | None = Field(None, gt=0)
     """Divergence in nats an answer at which training ends, whatever steps are left."""
+    sync: Sync | None = None
+    """Let the reference follow the policy. None: it stays where it is."""
 
 
 class Watch(PluginConfig):

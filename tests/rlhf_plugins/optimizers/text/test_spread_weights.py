@@ -29,9 +29,11 @@ SETTINGS = {"steps": 2, "batch": 5, "answers": 3, "lr": 1e-3, "checkpoint_every"
 CHECKS = Path(__file__).parents[3] / "support" / "spread_weights.py"
 KINDS = {
     "ppo": (Ppo, {"value_model": "network", "value_lr": 1e-3, "minibatches": 2, "value_epochs": 2}),
-    "ppo, weights kept between passes": (Ppo, {"fsdp": {"reshard_after_forward": False}}),
     "ppo, activations computed again": (Ppo, {"gradient_checkpointing": True}),
-    "grpo": (Grpo, {"correction": 2.0, "watch": {"by": {"use": "principles"}, "answers": 5}}),
+    "grpo, weights kept between passes": (Grpo, {
+        "correction": 2.0, "kl": {"sync": {"alpha": 0.3}}, "watch": {"by": {"use": "principles"}, "answers": 5},
+        "fsdp": {"reshard_after_forward": False},
+    }),
     "online dpo, one pair at a time": (OnlineDpo, {"minibatches": 4, "micro_batch": 2}),
     "best of n, fewer rows than processes": (BestOfN, {"minibatches": 4, "micro_batch": 1}),
 }  # fmt: skip
@@ -88,6 +90,7 @@ def test_policy_and_reference_on_one_spread_base(job, starter):
 def test_killed_and_resumed_it_is_as_if_nothing_happened(job, tmp_path):
     options = {**SETTINGS, "steps": 3, "processes": 2, "fsdp": {}, "value_model": "network", "lr": 3e-3}
     options |= {"watch": {"by": {"use": "principles"}, "every": 1, "answers": 4, "patience": 5}}
+    options |= {"kl": {"sync": {"alpha": 0.3}}}
     whole = job(keep=tmp_path)
     metrics = Ppo(run=Recorder(), **options).optimize(whole)
     assert (tmp_path / "value_model.safetensors").is_file(), "the value model stays for the next round, whole"
