@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rlhf_core.lm.lora import is_adapted
+from rlhf_core.lm.sharding import give_back, like, whole
 from rlhf_core.lm.shared import OWN
 from rlhf_plugins import world
 
@@ -38,7 +39,7 @@ class Trainee:
         Raises NotFiniteError, with the weights as they were, where loss or gradients are not finite.
         """
         world.add_gradients(self.weights.values())
-        norm = float(torch.nn.utils.clip_grad_norm_(self.weights.values(), self.max_grad_norm))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.weights.values(), self.max_grad_norm)))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self.optimizer.zero_grad()
             raise NotFiniteError
@@ -63,19 +64,27 @@ class Trainee:
         device = next(iter(self.weights.values())).device
         for full, value in load_file(folder / f"{name}_optimizer.safetensors", device=str(device)).items():
             weight, _, key = full.rpartition("|")
-            self.optimizer.state[self.weights[weight]][key] = value
+            moved = self.weights[weight]
+            self.optimizer.state[moved][key] = like(moved, value) if value.shape == moved.shape else value
 
 
 def trainable(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """The parameters that training changes: of an adapted model its own adapters alone."""
+    give_back(module)
     found = {name: tensor for name, tensor in module.named_parameters() if tensor.requires_grad}
     # Others may wear adapters on the same base, and train them.
     return {name: found[name] for name in found if f".{OWN}." in name} if is_adapted(module) else found
 
 
 def write_weights(tensors: dict[str, Tensor] | dict[str, torch.nn.Parameter], file: Path) -> None:
-    """Write `tensors` as safetensors."""
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, file)
+    """Write `tensors` as safetensors. Of several processes the first writes; all must come, where they are spread."""
+    found = {}
+    for name, tensor in tensors.items():
+        gathered = whole(tensor.detach())
+        if world.rank() == 0:
+            found[name] = gathered.cpu().contiguous()
+    if world.rank() == 0:
+        save_file(found, file)
 
 
 @torch.no_grad()
@@ -85,5 +94,5 @@ def read_weights(weights: dict[str, torch.nn.Parameter], file: Path) -> bool:
     if {name: tensor.shape for name, tensor in found.items()} != {n: w.shape for n, w in weights.items()}:
         return False
     for name, weight in weights.items():
-        weight.copy_(found[name])
+        weight.copy_(like(weight, found[name]))
     return True

@@ -34,6 +34,24 @@ def share(rows: Tensor) -> Tensor:
     return rows if size() == 1 else rows.tensor_split(size())[rank()]
 
 
+def pieces(rows: Tensor, lengths: Tensor, most: int | None) -> list[tuple[Tensor, bool]]:
+    """This process's share of the row numbers `rows` [n] in pieces of at most `most`, of similar `lengths`, with True.
+
+    `lengths` [N] are those of all rows there are. Every process gets as many pieces, because they bring spread weights
+    together by running the same passes at the same time: one with fewer rows gets spare pieces, with False, of a row
+    that is another's and must count nothing here.
+    """
+    shares = rows.tensor_split(size())
+    own = shares[rank()]
+    if most is None or most >= len(shares[0]):
+        most = max(len(shares[0]), 1)
+    else:
+        own = own[lengths[own].argsort(stable=True)]
+    found = [(piece, True) for piece in own.split(most) if len(piece)]
+    # The first share is the largest, and so none of its own pieces is spare.
+    return found + [(rows[:1], False)] * (-(-len(shares[0]) // most) - len(found))
+
+
 def merged(own: Tensor) -> Tensor:
     """`own`, filled in the rows of this process and 0 elsewhere, with the other processes' rows filled in too."""
     if size() == 1:
@@ -54,11 +72,18 @@ def largest(number: Number) -> Number:
 
 
 def add_gradients(weights: Iterable[Tensor]) -> None:
-    """Make every gradient the sum of all processes' gradients; a process without one counts as 0."""
+    """Make every gradient the sum of all processes' gradients; a process without one counts as 0.
+
+    Gradients of spread weights are that already.
+    """
     if size() == 1:
         return
+    from torch.distributed.tensor import DTensor
+
     waiting = []
     for weight in weights:
+        if isinstance(weight, DTensor):
+            continue
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)
         waiting.append(dist.all_reduce(weight.grad, async_op=True))

@@ -11,6 +11,7 @@ from rlhf_core.lm.forward import forward
 from rlhf_core.lm.packing import Packed, pack
 from rlhf_core.lm.precision import computes_again
 from rlhf_core.lm.prefix import distinct_rows
+from rlhf_core.lm.sharding import is_spread
 
 CHUNK = 2**18
 """Logits that are looked at together: few enough to stay in a core's cache, and never all in float32."""
@@ -155,13 +156,13 @@ def answer_logits_by_prefix(model: Any, ids: torch.Tensor, mask: torch.Tensor, a
     """Logits [B, T, V] that predict the answers in `ids`, each distinct prompt computed once; gradients flow through.
 
     None where that does not pay (the average prompt has fewer than two answers), where activations are to be computed
-    again (`lm.recompute`), or where the architecture keeps something else than all keys and values. Equal to a plain
-    forward pass up to rounding.
+    again (`lm.recompute`), where weights are spread over processes, which must all run as many passes, or where the
+    architecture keeps something else than all keys and values. Equal to a plain forward pass up to rounding.
     """
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
     firsts, index = distinct_rows(ids[:, :answer_start], mask[:, :answer_start])
-    if 2 * len(firsts) > len(ids) or (torch.is_grad_enabled() and computes_again(model)):
+    if 2 * len(firsts) > len(ids) or is_spread(model) or (torch.is_grad_enabled() and computes_again(model)):
         return None
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
     cache = DynamicCache(config=plain.config)

@@ -147,8 +147,10 @@ class LanguageModel:
         Sampling, scoring and training of one model must all happen inside, or their log-probs disagree.
         """
         from rlhf_core.lm.precision import computing_in
+        from rlhf_core.lm.sharding import is_spread
 
-        return computing_in(self.model, self.compute_dtype)
+        # Spread weights are cast as they come together.
+        return contextlib.nullcontext() if is_spread(self.model) else computing_in(self.model, self.compute_dtype)
 
     def encode(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:
         """Left-padded token ids and attention mask, both [B, P] int64, on the model's device.
@@ -190,11 +192,12 @@ class LanguageModel:
         if self.engine is not None:
             return self.engine.rollout(self, prompts, seeds=seeds, stop=stop, **sampling)
         from rlhf_core.lm.rollout import rollout
+        from rlhf_core.lm.sharding import gathered
 
         ids, mask = self.encode(prompts)
         limits = {"max_new_tokens": self.max_new_tokens, "eos_id": self.eos_id, "pad_id": self.pad_id}
         stops = self.format.ends_with(stop) if stop else None
-        with self.autocast():
+        with gathered(self.model), self.autocast():
             return rollout(self.model, ids, mask, seeds=seeds, stops=stops, **limits, **sampling)
 
     def decode(self, tokens: Any, *, stop: Sequence[str] = ()) -> list[str]:

@@ -26,6 +26,7 @@ KINDS = {
     "dapo": (Grpo, {"normalise": "token", "clip_high": 0.28, "overlong_margin": 3, "kl": {"coefficient": 0.0}}),
     "online dpo": (OnlineDpo, {"epochs": 2, "minibatches": 2, "micro_batch": 4}),
     "online ipo": (OnlineDpo, {"loss": "ipo", "labels": "soft", "length_penalty": 0.01}),
+    "moving reference": (Reinforce, {"kl": {"coefficient": 0.1, "sync": {"every": 1, "alpha": 0.3}}}),
     "best of n": (BestOfN, {"epochs": 2, "micro_batch": 4}),
 }
 each_kind = pytest.mark.parametrize("kind", KINDS)

@@ -18,6 +18,7 @@ from rlhf_core.rl.rewards import Moments
 from rlhf_plugins.optimizers.text import experience as experiences
 from rlhf_plugins.optimizers.text.grading import Graded, RewardScale, opinion, scores_of, shaped
 from rlhf_plugins.optimizers.text.learner import Learner
+from rlhf_plugins.optimizers.text.moving_reference import MovingReference
 from rlhf_plugins.optimizers.text.task import Task
 from rlhf_plugins.optimizers.text.watch import Watcher
 from rlhf_plugins.trainee import NotFiniteError
@@ -56,12 +57,15 @@ class Course:
         self.task, self.job, self.config, self.run, self.name = task, task.job, task.config, task.run, task.name
         self.policy, self.reference, self.temperature = task.policy, task.reference, task.temperature
         self.state = State(task.config.kl.coefficient)
+        self.moving: MovingReference | None = None
         self.watcher = Watcher(task, task.config.watch) if task.config.watch is not None else None
         self.warned = False
 
     def train(self, learner: Learner) -> dict[str, Metric]:
         """All steps that are left; the metrics of the last one, or of the best look where one watches."""
         config, watcher = self.config, self.watcher
+        if config.kl.sync is not None:
+            self.moving = MovingReference(self.task, config.kl.sync)
         saved = self.run.checkpoints.latest()
         if saved is None:
             done = 0
@@ -92,6 +96,8 @@ class Course:
                 )
                 break
             done = number + 1
+            if self.moving is not None:
+                self.moving.follow(done)
             # Without a checkpoint at the very end a resumed run always ends with a step, and so with its metrics.
             if done % config.checkpoint_every == 0 and done < config.steps:
                 self.run.checkpoints.save(done, lambda folder: self._save(learner, folder))
@@ -107,7 +113,8 @@ class Course:
         best, last = watcher.best_look, watcher.looks[-1]
         if best is not last:
             watcher.restore()
-            curve = watcher.curve()
+            # The curve is one over the distance from where training began.
+            curve = watcher.curve() if self.moving is None else None
             turn = f"; the fitted curve turns at {curve.turn:.3g} nats" if curve is not None and curve.turn else ""
             self.run.note(
                 f"the watched score was best after {best.step} steps ({best.watched:.3g} at {best.kl:.3g} nats) and "
@@ -228,12 +235,16 @@ class Course:
         learner.save(folder)
         if self.watcher is not None:
             self.watcher.save(folder)
+        if self.moving is not None:
+            self.moving.save(folder)
         (folder / "state.json").write_text(json.dumps(asdict(self.state)), encoding="utf-8")
 
     def _load(self, learner: Learner, folder: Path) -> None:
         learner.load(folder)
         if self.watcher is not None:
             self.watcher.load(folder)
+        if self.moving is not None:
+            self.moving.load(folder)
         saved = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         scale = saved["scale"]
         self.state = State(saved["coefficient"], RewardScale(scale["mean"], scale["std"], Moments(**scale["moments"])))

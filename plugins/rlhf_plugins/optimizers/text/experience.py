@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -52,18 +52,17 @@ class Experience:
             finished=self.finished[index],
         )
 
-    def pieces(self, size: int | None, index: Tensor | None = None) -> list[Tensor]:
-        """This process's share of `index` (all rows if None) in pieces of at most `size` rows of similar length.
+    def pieces(self, size: int | None, index: Tensor | None = None) -> Iterator[tuple[Tensor, Experience]]:
+        """This process's share of `index` (all rows if None) in pieces of at most `size` rows, with their numbers.
 
-        Similar, so that little is padding. No pieces where there are fewer rows than processes.
+        Rows of similar length stand together, so that little is padding. In a spare piece (see `world.pieces`) the mask
+        is False throughout.
         """
         if index is None:
             index = torch.arange(len(self.ids), device=self.ids.device)
-        index = world.share(index)
-        if size is None or size >= len(index):
-            return [index] if len(index) else []
-        lengths = self.attention[index].sum(dim=1)
-        return list(index[lengths.argsort(stable=True)].split(size))
+        for piece, own in world.pieces(index, self.attention.sum(dim=1), size):
+            part = self.rows(piece)
+            yield piece, part if own else replace(part, mask=torch.zeros_like(part.mask))
 
 
 def turn(items: Sequence[Item], *, seed: int, stream: int, number: int, size: int) -> list[Item]:

@@ -155,8 +155,7 @@ def improve_policy(
         logged["ptx_loss"] = 0.0
     for chunk in minibatches(len(experience.ids), config.epochs, config.minibatches, (seed, POLICY_STREAM, step)):
         loss = moved = distance = chunk_tokens = 0.0
-        for index in experience.pieces(config.micro_batch, chunk.to(experience.ids.device)):
-            part = experience.rows(index)
+        for index, part in experience.pieces(config.micro_batch, chunk.to(experience.ids.device)):
             width = part.mask.shape[1]
             with lm.autocast():
                 logprobs, entropy = sequence_logprobs(lm.model, part.ids, part.attention, part.start, temperature)

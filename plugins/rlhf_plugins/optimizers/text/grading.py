@@ -109,12 +109,11 @@ def opinion(
     """What the frozen `lm` makes of the answers, `size` rows at a time, in one pass; processes share the rows.
 
     Returns the log-probabilities [B, T] of their tokens, 0 at masked positions, and with `hidden` the last layer's
-    states [B, T, H] float32 before each token, else None.
+    states [B, T, H] float32 before each token, else None; 0 at masked positions, too.
     """
     logprobs = torch.zeros_like(experience.logprobs)
     states: Tensor | None = None
-    for index in experience.pieces(size):
-        part = experience.rows(index)
+    for index, part in experience.pieces(size):
         width = part.mask.shape[1]
         with lm.autocast():
             picked, _, before = sequence_logprobs_and_states(
@@ -123,6 +122,6 @@ def opinion(
         if before is not None:
             if states is None:
                 states = torch.zeros(*logprobs.shape, before.shape[-1], device=before.device)
-            states[index, :width] = before.float()
+            states[index, :width] = torch.where(part.mask.unsqueeze(-1), before.float(), 0.0)
         logprobs[index, :width] = torch.where(part.mask, picked, 0.0)
     return world.merged(logprobs), None if states is None else world.merged(states)

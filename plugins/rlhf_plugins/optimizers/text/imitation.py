@@ -59,8 +59,7 @@ def imitation_gradient(lm: LanguageModel, demonstrations: Sequence[Shown], confi
     weights = torch.tensor([each.weight for each in demonstrations], device=shown.ids.device)
     tokens = float((shown.mask.sum(dim=1) * weights).sum())
     total = 0.0
-    for index in shown.pieces(config.micro_batch):
-        part = shown.rows(index)
+    for index, part in shown.pieces(config.micro_batch):
         with lm.autocast():
             logprobs, _ = sequence_logprobs(lm.model, part.ids, part.attention, part.start)
         loss = imitation_loss(logprobs, part.mask, weights[index], tokens=tokens)

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
 from pydantic import JsonValue
 
 from rlhf_core import errors
@@ -26,6 +27,7 @@ from rlhf_core.errors import RlhfError, TrainingError
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins import LanguageModelPolicy, OptimizeJob, Optimizer, Plugin
 from rlhf_core.records import Prompt, Sample
+from rlhf_plugins.optimizers.text.settings import Fsdp
 from rlhf_plugins.trainee import read_weights, trainable
 
 JOB, SOCKET, VALUE, TRAINED, OUTPUT = "job.json", "socket", "value", "trained.safetensors", "output.txt"
@@ -42,6 +44,8 @@ def optimize_in_processes(optimizer: Optimizer, job: OptimizeJob) -> dict[str, M
     """
     assert isinstance(job.policy, LanguageModelPolicy)
     assert isinstance(job.reference, LanguageModelPolicy)
+    if optimizer.config.accelerate is not None:
+        refuse_deepspeed(optimizer.config.accelerate)
     with tempfile.TemporaryDirectory(prefix="rlhf-") as name:
         folder = Path(name)
         _write_job(folder, optimizer, job)
@@ -119,14 +123,55 @@ def _elsewhere(*policies: LanguageModelPolicy) -> Iterator[None]:
 def command(config: Any, folder: Path) -> list[str]:
     """What starts the workers."""
     options = ["--config_file", str(config.accelerate)] if config.accelerate is not None else []
+    if config.fsdp is not None:
+        options += fsdp_options(config.fsdp)
     if config.processes > 1:
         options += ["--num_processes", str(config.processes)]
     if config.accelerate is None:
         port = _free_port()
-        options += ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        options += ["--multi_gpu"] if config.fsdp is None else []
+        options += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
         options += ["--main_process_port", str(port)]
     launcher = [sys.executable, "-m", "accelerate.commands.launch", *options]
     return [*launcher, "-m", "rlhf_plugins.optimizers.text.worker", str(folder)]
+
+
+def refuse_deepspeed(file: Path) -> None:
+    """Raise TrainingError where accelerate's `file` asks for DeepSpeed, with the settings of `fsdp` that do the same.
+
+    DeepSpeed's engine takes the optimizer's steps itself, in place of the one that refuses what is not finite and that
+    resumes to the bit; ZeRO's stages 2 and 3 (Rajbhandari et al. 2020) are what FSDP does.
+    """
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        if settings.get("distributed_type") != "DEEPSPEED":
+            return
+        asked = settings.get("deepspeed_config") or {}
+        own = asked.get("deepspeed_config_file")
+        zero = json.loads(Path(own).read_text(encoding="utf-8")).get("zero_optimization", {}) if own else {}
+    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+        raise TrainingError(
+            f"that is no configuration of accelerate: {error}",
+            where=f"optimize.accelerate: {file}",
+            remedy="Let `accelerate config --config_file FILE` write one.",
+        ) from error
+    stage = zero.get("stage", asked.get("zero_stage", 2))
+    words = "" if stage == 3 else "reshard_after_forward: false"
+    raise TrainingError(
+        "accelerate is set to DeepSpeed, which takes the optimizer's steps out of our hands",
+        where=f"optimize.accelerate: {file}",
+        remedy=f"FSDP does what ZeRO {stage} does, without another package: put `fsdp: {{{words}}}` under `optimize:`, "
+        "and drop the file or set its distributed_type to MULTI_GPU. Nothing is offloaded.",
+    )
+
+
+def fsdp_options(fsdp: Fsdp) -> list[str]:
+    """What tells accelerate's launcher to spread the weights."""
+    options = ["--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP"]
+    options += ["--fsdp_reshard_after_forward", str(fsdp.reshard_after_forward).lower()]
+    if fsdp.transformer_cls_names_to_wrap:
+        options += ["--fsdp_transformer_layer_cls_to_wrap", ",".join(fsdp.transformer_cls_names_to_wrap)]
+    return options
 
 
 @contextlib.contextmanager
@@ -194,7 +239,10 @@ def _error(kind: str, what: str, where: str, remedy: str) -> RlhfError:
 
 
 def _silent(folder: Path, optimizer: Optimizer) -> TrainingError:
-    last = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace").strip()[-SHOWN_OUTPUT:]
+    text = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace").strip()
+    # The launcher's own last words, that a process failed, say less than those of the process.
+    own = [line for line in text.splitlines() if line.startswith("[rank")]
+    last = ("\n".join(own) or text)[-SHOWN_OUTPUT:]
     return TrainingError(
         f"the processes that train ended without a result; they said last:\n{last}",
         where=type(optimizer).__name__,

@@ -13,6 +13,7 @@ from torch import Tensor
 from rlhf_plugins import world
 from rlhf_plugins.optimizers.text.experience import Experience
 from rlhf_plugins.optimizers.text.grading import Graded, RewardScale
+from rlhf_plugins.sharding import shard
 from rlhf_plugins.trainee import Trainee
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Learner:
     def __init__(self, task: Task) -> None:
         self.config: Any = task.config
         self.run, self.lm, self.temperature = task.run, task.policy.lm, task.temperature
+        for lm in (task.policy.lm, task.reference.lm):
+            shard(lm.model, lm.compute_dtype)
         self.actor = Trainee(self.lm.model, lr=self.config.lr, max_grad_norm=self.config.max_grad_norm)
 
     def begin(self, scale: RewardScale) -> None:
@@ -71,8 +74,8 @@ def accumulate(
     Returns the sum over all of them, of all processes.
     """
     total = 0.0
-    for index in experience.pieces(size, rows.to(experience.ids.device)):
-        value = loss(experience.rows(index), index)
+    for index, part in experience.pieces(size, rows.to(experience.ids.device)):
+        value = loss(part, index)
         value.backward()
         total += value.item()
     return world.totals(total)[0]

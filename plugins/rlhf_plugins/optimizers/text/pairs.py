@@ -50,7 +50,7 @@ class PairLearner(Learner):
         parts = min(config.minibatches, told)
         for chunk in minibatches(told, config.epochs if parts else 0, max(parts, 1), self._key(step)):
             total = 0.0
-            for places in self._pieces(batch, best, worst, chunk.to(best.device)):
+            for places, own in self._pieces(batch, best, worst, chunk.to(best.device)):
                 rows = torch.cat([best[places], worst[places]])
                 part = batch.experience.rows(rows)
                 with self.lm.autocast():
@@ -58,10 +58,10 @@ class PairLearner(Learner):
                         self.lm.model, part.ids, part.attention, part.start, self.temperature
                     )
                 margin = margins(logprobs, batch.reference[rows, : part.mask.shape[1]], part.mask)
-                loss = LOSSES[config.loss](margin, wins[places], beta=batch.coefficient).sum() * parts / told
+                loss = LOSSES[config.loss](margin, wins[places], beta=batch.coefficient).sum() * (own * parts / told)
                 loss.backward()
                 total += loss.item()
-                right += (margin.detach() > 0).sum().item()
+                right += own * (margin.detach() > 0).sum().item()
                 # Before the first update every difference is the sampling engine's numerics against the trainer's.
                 logged.setdefault("logprob_mismatch", mismatch(logprobs.detach(), part.logprobs, part.mask).item())
             (total,) = world.totals(total)
@@ -86,11 +86,9 @@ class PairLearner(Learner):
     def _key(self, step: int) -> tuple[int, ...]:
         return (self.run.seed, POLICY_STREAM, step)
 
-    def _pieces(self, batch: Graded, best: Tensor, worst: Tensor, places: Tensor) -> list[Tensor]:
+    def _pieces(self, batch: Graded, best: Tensor, worst: Tensor, places: Tensor) -> list[tuple[Tensor, bool]]:
         """This process's share of `places` (numbers of pairs) in pieces of at most half of a micro-batch."""
-        size, places = self.config.micro_batch, world.share(places)
-        if size is None:
-            return [places] if len(places) else []
+        size = self.config.micro_batch
         lengths = batch.experience.attention.sum(dim=1)
-        longest = torch.maximum(lengths[best[places]], lengths[worst[places]])
-        return list(places[longest.argsort(stable=True)].split(max(size // 2, 1)))
+        longest = torch.maximum(lengths[best], lengths[worst])
+        return world.pieces(places, longest, None if size is None else max(size // 2, 1))

@@ -10,6 +10,20 @@ from pydantic import Field, model_validator
 from rlhf_core.plugins import PluginConfig, Use
 
 
+class Sync(PluginConfig):
+    """A reference that follows the policy slowly (TR-DPO's soft and hard updates; Gorbatovski et al. 2024).
+
+    The policy may then go further than a fixed reference lets it, at no greater speed; `kl`, its target and budget
+    speak of the reference as it stands. Every round begins again with the pipeline's `reference`.
+    """
+
+    every: int = Field(1, ge=1)
+    """Steps between moves."""
+    alpha: float = Field(0.05, gt=0, le=1)
+    """How much of the way to the policy a move goes: small with `every: 1` is an exponential moving average of the
+    policy's weights, 1 resets the reference to the policy. Of adapters, each of the two matrices moves by itself."""
+
+
 class Kl(PluginConfig):
     """How hard the policy is held near the reference."""
 
@@ -22,6 +36,8 @@ class Kl(PluginConfig):
     """Answers in which the coefficient changes by at most about a fifth; smaller steers faster."""
     budget: float | None = Field(None, gt=0)
     """Divergence in nats an answer at which training ends, whatever steps are left."""
+    sync: Sync | None = None
+    """Let the reference follow the policy. None: it stays where it is."""
 
 
 class Watch(PluginConfig):
@@ -39,6 +55,21 @@ class Watch(PluginConfig):
     """Standard deviations of the ensemble that are taken off, where no rater is named (Coste et al. 2023)."""
     patience: int = Field(2, ge=0)
     """Looks in a row without a new best after which one more without ends the training."""
+
+
+class Fsdp(PluginConfig):
+    """Fully sharded data parallelism (Zhao et al. 2023), version 2, in the words of accelerate's plugin for it.
+
+    While they sample, processes hold all weights of the policy in the type that it computes in, once, so what each of
+    them must have room for are these and its part of the rest. What DeepSpeed calls ZeRO 3 is `{}`, ZeRO 2 is
+    `{reshard_after_forward: false}`.
+    """
+
+    reshard_after_forward: bool = True
+    """Layers give their weights back after the forward pass and gather them again for the backward pass.
+    False: they keep them in between; more memory, less to send."""
+    transformer_cls_names_to_wrap: tuple[str, ...] = ()
+    """Classes of the layers whose weights travel together. Empty: those that the model itself names."""
 
 
 class Settings(PluginConfig):
@@ -87,10 +118,14 @@ class Settings(PluginConfig):
     processes: int = Field(1, ge=1)
     """Processes that train together, each on an accelerator of its own (on CPUs, on some of the cores): they share
     out every batch, and the policy becomes what one process would have made of it, up to rounding. Each holds the
-    whole model; the reward is computed by the process that started them."""
+    whole model, or with `fsdp` a part of it; the reward is computed by the process that started them."""
+    fsdp: Fsdp | None = None
+    """Spread the weights, gradients and moments of policy, reference and value model over the processes; `{}` is
+    enough. None: every process holds them all."""
     accelerate: Path | None = None
     """Configuration file written by `accelerate config`, for whatever else its launcher should know (GPU ids, several
-    machines on one file system); `processes` above 1 overrides the file's number."""
+    machines on one file system, all settings of FSDP); `processes` above 1 overrides the file's number, and `fsdp` what
+    it says of FSDP."""
 
     @property
     def examples(self) -> int:
@@ -108,6 +143,12 @@ class Settings(PluginConfig):
         prompts = min(self.batch, self.watch.answers if self.watch is not None else self.batch)
         if self.processes > prompts:
             raise ValueError(f"{self.processes} processes and {prompts} prompts at a time: some would have none")
+        return self
+
+    @model_validator(mode="after")
+    def _several_to_spread_over(self) -> Self:
+        if self.fsdp is not None and self.processes == 1 and self.accelerate is None:
+            raise ValueError("fsdp spreads weights over several processes: set processes, too")
         return self
 
 

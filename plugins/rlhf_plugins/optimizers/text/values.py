@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from rlhf_core.errors import TrainingError
 from rlhf_core.lm.adapted_head import AdaptedHead
 from rlhf_core.lm.heads import ScalarHead
 from rlhf_core.lm.precision import computing_in
+from rlhf_core.lm.sharding import is_spread
 from rlhf_plugins import world
 from rlhf_plugins.optimizers.text.experience import Experience
+from rlhf_plugins.sharding import is_asked, shard
 from rlhf_plugins.trainee import read_weights, trainable, write_weights
 
 if TYPE_CHECKING:
@@ -68,15 +72,23 @@ class Network(ValueModel):
 
     def __init__(self, lm: LanguageModel, *, adapters: bool = False, start: ScalarHead | None = None) -> None:
         super().__init__()
+        if adapters and is_asked():
+            raise TrainingError(
+                "a value model of adapters is a part of the policy's base, and cannot be spread by itself",
+                where="optimize.value_model",
+                remedy="Use a value_model of `head` or `network` with FSDP.",
+            )
         if start is None:
             start = AdaptedHead.on(lm) if adapters else ScalarHead.from_language_model(lm)
         # float32 even where adapters let the base be kept in less: small updates must not be swallowed.
         self.scalar = start.float().eval()
         self.compute_dtype = lm.compute_dtype
+        shard(self.scalar, self.compute_dtype)
 
     def values(self, part: Experience, hidden: Tensor | None) -> Tensor:
         """Values [b, T]."""
-        with computing_in(self.scalar, self.compute_dtype):
+        # Spread weights are cast as they come together.
+        with contextlib.nullcontext() if is_spread(self.scalar) else computing_in(self.scalar, self.compute_dtype):
             return self.scalar(part.ids, part.attention)[:, part.start - 1 : -1]
 
 
@@ -84,8 +96,7 @@ class Network(ValueModel):
 def all_values(model: ValueModel, experience: Experience, hidden: Tensor | None, size: int | None) -> Tensor:
     """Values [B, T] of the whole batch, `size` rows at a time; 0 at masked positions."""
     result = torch.zeros_like(experience.logprobs)
-    for index in experience.pieces(size):
-        part = experience.rows(index)
+    for index, part in experience.pieces(size):
         width = part.mask.shape[1]
         states = None if hidden is None else hidden[index, :width]
         result[index, :width] = torch.where(part.mask, model.values(part, states), 0.0)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rlhf_core.errors import TrainingError
+from rlhf_core.lm.sharding import kept, like
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins import RewardModel
 from rlhf_core.records import Prompt, Sample
@@ -46,7 +47,7 @@ class Watcher:
         self.task, self.config = task, config
         self.looks: list[Look] = []
         self.best: dict[str, Tensor] = {}
-        """The trainable weights of the best look, on the CPU."""
+        """The trainable weights of the best look, see `kept`."""
         self.metrics: dict[str, Metric] = {}
         """Of the best look."""
         seed = task.run.seed
@@ -93,7 +94,7 @@ class Watcher:
         self.looks.append(Look(step, found.metrics["kl"].value, found.metrics["reward"].value, watched))
         if self.best_look.step == step:
             weights = trainable(task.policy.lm.model)
-            self.best = {name: weight.detach().to("cpu", copy=True) for name, weight in weights.items()}
+            self.best = {name: kept(weight) for name, weight in weights.items()}
             self.metrics = {**found.metrics, "watched": Metric(value=watched, n=len(self.prompts))}
         return {"watched": watched, "watch_proxy": self.looks[-1].proxy, "watch_kl": self.looks[-1].kl}
 
@@ -106,7 +107,7 @@ class Watcher:
     def restore(self) -> None:
         """Give the policy the weights of the best look."""
         for name, weight in trainable(self.task.policy.lm.model).items():
-            weight.copy_(self.best[name])
+            weight.copy_(like(weight, self.best[name]))
 
     def curve(self) -> GaoCurve | None:
         """How the watched score rose and turned with the divergence."""

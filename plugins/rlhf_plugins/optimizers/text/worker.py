@@ -6,6 +6,7 @@ Process 0 logs, writes checkpoints, and has the answers of all graded by the pro
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from rlhf_core.records import Answer, Prompt, Sample
 from rlhf_core.run import Checkpoints, Run
 from rlhf_plugins import world
 from rlhf_plugins.optimizers.text.launch import JOB, SOCKET, TRAINED, VALUE, imported
+from rlhf_plugins.sharding import join
 from rlhf_plugins.trainee import trainable, write_weights
 
 
@@ -110,9 +112,10 @@ class RewardElsewhere(RewardModel):
 
 def main(folder: Path) -> None:
     """Train, and leave the policy's weights in `folder`."""
-    accelerator = Accelerator()
-    line = Line(folder / SOCKET) if world.rank() == 0 else None
+    # Started by torchrun, of which accelerate's launcher is the front: known before the processes have met.
+    line = Line(folder / SOCKET) if int(os.environ.get("RANK", "0")) == 0 else None
     try:
+        accelerator = join()
         _refuse(accelerator)
         metrics = _train(json.loads((folder / JOB).read_text(encoding="utf-8")), folder, line)
     except RlhfError as error:
@@ -129,13 +132,12 @@ def _refuse(accelerator: Accelerator) -> None:
     """Raise TrainingError where accelerate was told to do what is not done here."""
     if accelerator.distributed_type not in (
         DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU, DistributedType.MULTI_XPU,
-        DistributedType.MULTI_NPU,
+        DistributedType.MULTI_NPU, DistributedType.FSDP,
     ):  # fmt: skip
         raise TrainingError(
-            f"accelerate is set to {accelerator.distributed_type.value}, which shards the weights",
+            f"accelerate is set to {accelerator.distributed_type.value}, which is not done here",
             where="optimize.accelerate",
-            remedy="Each process holds the whole model here: use `distributed_type: MULTI_GPU`; adapters (`lora`, "
-            "`quantise: 4bit`) make large models small enough.",
+            remedy="Use `distributed_type: MULTI_GPU`, or FSDP for models of which a process cannot hold all weights.",
         )
 
 
@@ -164,8 +166,7 @@ def _train(spec: dict[str, Any], folder: Path, line: Line | None) -> dict[str, A
             keep=keep,
         )
         metrics = optimizer.train(job)
-    if line is not None:
-        write_weights(trainable(policy.lm.model), folder / TRAINED)
+    write_weights(trainable(policy.lm.model), folder / TRAINED)
     return {name: metric.model_dump() for name, metric in metrics.items()}
 
 

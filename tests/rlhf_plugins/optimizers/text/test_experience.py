@@ -34,11 +34,10 @@ def test_rows_and_pieces_lose_only_padding(policy):
     batch = sampled(policy)
     lm = policy().lm
     whole, _ = opinion(lm, batch, temperature=1.0, size=None, hidden=False)
-    pieces = batch.pieces(5)
-    assert [len(piece) for piece in pieces] == [5, 5, 2]
-    assert sorted(torch.cat(pieces).tolist()) == list(range(12))
-    for index in pieces:
-        part = batch.rows(index)
+    pieces = list(batch.pieces(5))
+    assert [len(index) for index, _ in pieces] == [5, 5, 2]
+    assert sorted(torch.cat([index for index, _ in pieces]).tolist()) == list(range(12))
+    for index, part in pieces:
         assert part.attention.any(dim=0).all()
         assert part.ids.shape[1] == part.start + part.mask.shape[1]
         logprobs, _ = sequence_logprobs(lm.model, part.ids, part.attention, part.start)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo and Unix s
 SETTINGS = {"steps": 2, "batch": 5, "answers": 3, "lr": 1e-3, "checkpoint_every": 1, "micro_batch": 4}
 KINDS = {
     "ppo": (Ppo, {"minibatches": 2, "epochs": 2, "value_epochs": 2}),
-    "grpo": (Grpo, {"correction": 2.0}),
+    "grpo": (Grpo, {"correction": 2.0, "kl": {"sync": {"alpha": 0.3}}}),
     "online dpo": (OnlineDpo, {"minibatches": 2, "watch": {"by": {"use": "principles"}, "answers": 5}}),
     "best of n": (BestOfN, {}),
 }

@@ -1,0 +1,92 @@
+"""Spreading weights over processes as accelerate was told to: its FSDP settings, applied by its own function."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rlhf_core.errors import TrainingError
+from rlhf_core.lm.sharding import spread
+from rlhf_core.lm.shared import Wearing
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_told: list[Accelerator] = []
+"""Who knows the settings, where weights are to be spread."""
+
+
+def join() -> Accelerator:
+    """Become one of the processes that accelerate launched; with FSDP, what is trained from now on is spread over them.
+
+    To be called before models are loaded. Raises TrainingError where the settings ask for what is not done here.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import FullyShardedDataParallelPlugin
+
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
+        return Accelerator()
+    if os.environ.get("FSDP_VERSION", "1") != "2":
+        raise TrainingError(
+            "accelerate is set to version 1 of FSDP, which flattens weights beyond recognition",
+            where="optimize.accelerate",
+            remedy="Set `fsdp_version: 2` in its fsdp_config; `accelerate to-fsdp2` converts a file.",
+        )
+    # Every process has loaded the whole model by then, from the disk of the one that started it.
+    plugin = FullyShardedDataParallelPlugin(cpu_ram_efficient_loading=False)
+    if plugin.activation_checkpointing or os.environ.get("FSDP_OFFLOAD_PARAMS") == "true":
+        raise TrainingError(
+            "accelerate is set to checkpoint activations or to offload weights",
+            where="optimize.accelerate",
+            remedy="Turn fsdp_activation_checkpointing and fsdp_offload_params off; `gradient_checkpointing: true` and "
+            "`micro_batch` in the pipeline save memory.",
+        )
+    accelerator = Accelerator(fsdp_plugin=plugin)
+    # accelerate itself keeps the settings on accelerators alone; what they mean is the same on a CPU.
+    accelerator.state.fsdp_plugin = plugin
+    _told.append(accelerator)
+    return accelerator
+
+
+def is_asked() -> bool:
+    """Whether weights are to be spread in this process."""
+    return bool(_told)
+
+
+def shard(model: Any, dtype: torch.dtype) -> None:
+    """Spread the weights of `model` where that is asked; from then on it computes in `dtype` by itself.
+
+    Nothing happens otherwise, or where that was done before, to `model` or the base that it shares.
+    """
+    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
+
+    if not _told or isinstance(model, (FSDPModule, Wearing)):
+        return
+    from accelerate.utils import fsdp2_prepare_model
+
+    accelerator = _told[0]
+    asked = accelerator.state.fsdp_plugin
+    plugin = copy.copy(asked)
+    plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    plugin.transformer_cls_names_to_wrap = asked.transformer_cls_names_to_wrap or _layers(model)
+    try:
+        accelerator.state.fsdp_plugin = plugin
+        fsdp2_prepare_model(accelerator, model)
+    except ValueError as error:
+        raise TrainingError(
+            str(error),
+            where="optimize.fsdp",
+            remedy=f"Set transformer_cls_names_to_wrap to what this model is made of: {_layers(model)}.",
+        ) from error
+    finally:
+        accelerator.state.fsdp_plugin = asked
+    spread(model, after_forward=bool(plugin.reshard_after_forward))
+
+
+def _layers(model: Any) -> list[str]:
+    """The classes of the layers that `model` says to keep together."""
+    named = {name for part in model.modules() for name in getattr(part, "_no_split_modules", None) or ()}
+    return sorted(named & {type(part).__name__ for part in model.modules()})
