@@ -25,12 +25,17 @@ _trusted: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
 def lean_llama(model: Any) -> LeanLlama | None:
-    """`model` with its weights as they are now, ready to run; None where its own code must.
+    """`model` with its weights as they are now, ready to run; None where its own code must run.
 
     For models that `attention.can_share` has seen. Tried out once on a handful of tokens: other architectures have
     parts of the same names and do more with them.
     """
-    if _trusted.get(model) is False or _bytes(model) > MOST_PACKED or torch.is_autocast_enabled("cpu"):
+    if (
+        _trusted.get(model) is False
+        or torch.is_autocast_enabled("cpu")
+        or _hooked(model)
+        or _bytes(model) > MOST_PACKED
+    ):
         return None
     try:
         lean = LeanLlama(model)
@@ -79,14 +84,15 @@ class LeanLlama:
         for number, layer in enumerate(self.layers):
             found = layer.qkv(layer.before_attention(states)).view(*ids.shape, sum(heads), -1)
             if layer.qk_norms is not None:
-                query, key, value = found.split(heads, dim=2)
+                query, key, value = torch.split(found, heads, dim=2)
                 found = torch.cat([layer.qk_norms[0](query), layer.qk_norms[1](key), value], dim=2)
             turned = found[:, :, : -self.shared]
             across = turned.roll(half, -1).mul_(sin)
             turned.mul_(cos).add_(across)
-            seen = attend(number, *found.transpose(1, 2).split(heads, dim=1), layer.scale)
+            query, key, value = torch.split(found.transpose(1, 2), heads, dim=1)
+            seen = attend(number, query, key, value, layer.scale)
             states = states + layer.out(seen.reshape(*ids.shape, -1))
-            gate, up = layer.gate_up(layer.before_mlp(states)).split(layer.gate_up.widths, dim=-1)
+            gate, up = torch.split(layer.gate_up(layer.before_mlp(states)), layer.gate_up.widths, dim=-1)
             states = states + layer.down(layer.activation(gate) * up)
         return self.head(self.norm(states if keep is None else states[:, keep]))
 
@@ -120,9 +126,17 @@ def _linear(owner: Any, name: str) -> Linear:
 
 def _part(owner: Any, name: str) -> Any:
     part = getattr(owner, name, None)
-    if part is None or getattr(part, "_forward_hooks", None) or getattr(part, "_forward_pre_hooks", None):
-        raise NotLlamaError(f"{type(owner).__name__} has no {name}, or one that somebody listens to")
+    if part is None:
+        raise NotLlamaError(f"{type(owner).__name__} has no {name}")
     return part
+
+
+def _hooked(model: Any) -> bool:
+    """Whether somebody waits for the calls of parts; transformers does for good once hidden states were asked for."""
+    hooks = (
+        hook for part in model.modules() for hook in (*part._forward_hooks.values(), *part._forward_pre_hooks.values())
+    )
+    return any(hook.__module__ != "transformers.utils.output_capturing" for hook in hooks)
 
 
 def _bytes(model: Any) -> int:

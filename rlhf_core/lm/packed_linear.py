@@ -19,9 +19,9 @@ class PackedLinear:
     def __init__(self, maps: Sequence[Linear]) -> None:
         """From maps [I -> O_1], [I -> O_2], ... to one [I -> O_1 + O_2 + ...], with copies of their weights."""
         self.widths = [part.out_features for part in maps]
-        biases = [torch.zeros(part.out_features).to(part.weight) if part.bias is None else part.bias for part in maps]
         weight = torch.cat([part.weight.detach() for part in maps])
-        self.bias = None if all(part.bias is None for part in maps) else torch.cat(biases).detach()
+        biases = [weight.new_zeros(part.out_features) if part.bias is None else part.bias.detach() for part in maps]
+        self.bias = None if all(part.bias is None for part in maps) else torch.cat(biases)
         self.blocks = _in_blocks(weight)
         self.weight = weight if self.blocks is None else None
 
@@ -35,7 +35,7 @@ class PackedLinear:
 
 def _in_blocks(weight: Tensor) -> Tensor | None:
     """`weight` as oneDNN wants it, by what torch's own compiler does when it freezes a model; None where it cannot."""
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
     try:
         blocks: Tensor = torch.ops.mkldnn._reorder_linear_weight.default(weight)

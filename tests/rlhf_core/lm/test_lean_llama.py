@@ -103,9 +103,10 @@ def test_what_must_not_be_passed_over_is_not(monkeypatch):
         patched.setattr(module, "MOST_PACKED", 1000)
         assert lean_llama(model) is None, "no memory for the weights once more"
     assert lean_llama(model) is not None
-    listened = make(LIKE_LLAMA[0])
-    listened.model.layers[1].mlp.down_proj.register_forward_hook(lambda *_: None)
-    assert lean_llama(listened) is None, "a hook would not be called"
+    model(input_ids=torch.tensor([[1, 2, 3]]), output_hidden_states=True)
+    assert lean_llama(model) is not None, "transformers' own hooks want nothing here"
+    model.model.layers[1].mlp.down_proj.register_forward_hook(lambda *_: None)
+    assert lean_llama(model) is None, "a hook would not be called"
 
 
 def test_it_is_made_of_the_weights_as_they_are():
