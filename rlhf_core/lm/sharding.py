@@ -75,7 +75,7 @@ def is_part(tensor: Tensor) -> bool:
 
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor that may be spread, in every process; all processes must ask."""
-    return tensor.full_tensor() if is_part(tensor) else tensor  # type: ignore[attr-defined, no-any-return]
+    return tensor.full_tensor() if is_part(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def like(weight: Tensor, value: Tensor) -> Tensor:
