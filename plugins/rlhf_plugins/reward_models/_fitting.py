@@ -53,7 +53,10 @@ class State:
 
 
 class Fitting:
-    """One fit of `valuer.scalar` on `train`, keeping the weights of the epoch with the least `validate()`."""
+    """One fit of `valuer.scalar` on `train`, keeping the weights of the epoch with the least `validate()`.
+
+    `after_epoch` is called with the number of every finished epoch that another one follows.
+    """
 
     def __init__(
         self,
@@ -67,9 +70,11 @@ class Fitting:
         weight_decay: float,
         patience: int,
         validate: Callable[[], float] | None,
+        after_epoch: Callable[[int], None],
     ) -> None:
         self.valuer, self.scalar, self.train, self.run = valuer, valuer.scalar, train, run
         self.epochs, self.batch, self.lr, self.patience, self.validate = epochs, batch, lr, patience, validate
+        self.after_epoch = after_epoch
         self.lengths = np.array([row.length for row in train.rows])
         self.groups = groups_of([row.shares for row in train.rows])
         self.steps = epochs * len(self._batches(0))
@@ -85,17 +90,23 @@ class Fitting:
         if found := self.run.checkpoints.latest():
             self._load(found[1])
         per_epoch = self.steps // self.epochs
-        while self.state.epochs < self.epochs and self.state.waited() <= self.patience:
+        while self._goes_on():
             for batch in self._batches(self.state.epochs)[self.state.step - self.state.epochs * per_epoch :]:
                 self._step(batch)
                 if self.state.step % CHECKPOINT_STEPS == 0 and self.state.step % per_epoch:
                     self.run.checkpoints.save(self.state.step, self._save)
             self._end_epoch()
+            if self._goes_on():
+                # Before the checkpoint, so that a resumed fit leaves no epoch out.
+                self.after_epoch(self.state.epochs)
             self.run.checkpoints.save(self.state.step, self._save)
         if self.best:
             self.scalar.load_state_dict(self.best)
         self.scalar.eval()
         return self.state
+
+    def _goes_on(self) -> bool:
+        return self.state.epochs < self.epochs and self.state.waited() <= self.patience
 
     def _batches(self, epoch: int) -> list[NDArray[np.int64]]:
         return batches_by_length(self.lengths, self.groups, self.batch, np.random.default_rng([self.run.seed, epoch]))

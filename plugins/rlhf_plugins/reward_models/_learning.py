@@ -207,7 +207,14 @@ class LearntReward(RewardModel):
             return float(valid.loss(values, np.arange(len(valid))).detach())
 
         options = self.config.model_dump(include={"epochs", "batch", "lr", "weight_decay", "patience"})
-        state = Fitting(self._valuer, train, self.run, validate=validation_loss if enough else None, **options).fit()
+        state = Fitting(
+            self._valuer,
+            train,
+            self.run,
+            validate=validation_loss if enough else None,
+            after_epoch=lambda epoch: self.run.on_epoch(epoch, self),
+            **options,
+        ).fit()
         self._learn_more(job)
         self._scale(train.rows)
         found = self._calibrate(job, enough)
@@ -241,15 +248,14 @@ class LearntReward(RewardModel):
     def _calibrate(self, job: FitJob, enough: bool) -> dict[str, Metric]:
         """Fit the temperature on the held-out pairs, and measure on them."""
         from rlhf_core import health
-        from rlhf_plugins.reward_models._bradley_terry import fit_temperature, sigmoid
 
         pairs = self._preferences(job.validation)
         margins = self.margins(pairs)
         stated = health.predictions(pairs, margins)
         decided = sum(pair.probability != 0.5 for pair in pairs)
         if enough and decided >= FEWEST_VALIDATION and self.centred:
-            self.temperature = fit_temperature(margins, stated.stated, stated.weight)
-        stated = health.predictions(pairs, sigmoid(margins / self.temperature))
+            self.temperature = health.fit_temperature(margins, stated.stated, stated.weight)
+        stated = health.predictions(pairs, health.sigmoid(margins / self.temperature))
         self.calibration = health.calibration_table(*health.surer_first(stated.predicted, stated.stated, stated.weight))
         trained = self._preferences(job.train)
         longer = health.longer_wins(health.predictions(trained, [pair.probability for pair in trained]))
