@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ CHECKPOINT_STEPS = 200
 """Steps between checkpoints within an epoch; there is one after every epoch too."""
 LOG_STEPS = 5
 CLIP_NORM = 1.0
+MOMENTUM = 0.9
+"""Of SGD."""
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises to its full height; it falls to 0 in the rest."""
 
@@ -71,6 +73,7 @@ class Fitting:
         patience: int,
         validate: Callable[[], float] | None,
         after_epoch: Callable[[int], None],
+        optimizer: Literal["adamw", "sgd"] = "adamw",
     ) -> None:
         self.valuer, self.scalar, self.train, self.run = valuer, valuer.scalar, train, run
         self.epochs, self.batch, self.lr, self.patience, self.validate = epochs, batch, lr, patience, validate
@@ -81,7 +84,11 @@ class Fitting:
         matrices = [p for p in self.scalar.parameters() if p.ndim > 1]
         others = [p for p in self.scalar.parameters() if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=lr)
+        self.optimizer: torch.optim.Optimizer
+        if optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(groups, lr=lr, momentum=MOMENTUM, nesterov=True)
+        else:
+            self.optimizer = torch.optim.AdamW(groups, lr=lr)
         self.state = State()
         self.best: dict[str, torch.Tensor] = {}
 
@@ -165,7 +172,7 @@ class Fitting:
             # AdamW keeps its count of steps on the CPU.
             self.optimizer.state[parameter] = {
                 name: saved[f"{number}.{name}"].cpu() if name == "step" else saved[f"{number}.{name}"]
-                for name in ("step", "exp_avg", "exp_avg_sq")
+                for name in ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
                 if f"{number}.{name}" in saved
             }
 

@@ -40,7 +40,7 @@ class FeedForward(LearntReward):
         epochs: int = Field(10, ge=1)
         """Passes over the training pairs, at most."""
         lr: float = Field(3e-3, gt=0)
-        """Learning rate of AdamW at its height."""
+        """Learning rate at its height."""
         features: int = Field(20_000, ge=1)
         """The most frequent words and pairs of words that count."""
         rarest: int = Field(2, ge=1)

@@ -12,6 +12,7 @@ from rlhf_core.lm.model import weights_digest
 from rlhf_core.plugins import FitJob
 from rlhf_core.run import Checkpoints, Run
 from rlhf_plugins.reward_models._fitting import Fitting
+from rlhf_plugins.reward_models.feed_forward import FeedForward
 from rlhf_plugins.reward_models.pairwise import Pairwise
 
 
@@ -31,17 +32,17 @@ class Fragile(Checkpoints):
             raise Killed
 
 
-@pytest.mark.parametrize("survived", [1, 3, 5])
-def test_resumed_to_the_bit(policy, tmp_path, monkeypatch, survived):
+@pytest.mark.parametrize(("survived", "optimizer"), [(1, "adamw"), (3, "adamw"), (5, "adamw"), (3, "sgd")])
+def test_resumed_to_the_bit(policy, tmp_path, monkeypatch, survived, optimizer):
     monkeypatch.setattr("rlhf_plugins.reward_models._fitting.CHECKPOINT_STEPS", 3)
     work = job(policy, comparisons, train=64, validation=30)
-    whole = Pairwise(run=Run(5), epochs=3, batch=16)
+    whole = Pairwise(run=Run(5), epochs=3, batch=16, optimizer=optimizer)
     expected = whole.fit(work)
     checkpoints = Fragile(tmp_path)
     checkpoints.left = survived
     with pytest.raises(Killed):
-        Pairwise(run=Run(5, checkpoints), epochs=3, batch=16).fit(work)
-    resumed = Pairwise(run=Run(5, Checkpoints(tmp_path)), epochs=3, batch=16)
+        Pairwise(run=Run(5, checkpoints), epochs=3, batch=16, optimizer=optimizer).fit(work)
+    resumed = Pairwise(run=Run(5, Checkpoints(tmp_path)), epochs=3, batch=16, optimizer=optimizer)
     assert resumed.fit(work) == expected
     assert weights_digest(resumed.scalar) == weights_digest(whole.scalar)
     assert resumed.offset == whole.offset
@@ -75,3 +76,10 @@ def test_a_loss_that_is_no_number_never_reaches_the_weights(policy):
     with pytest.raises(TrainingError, match="step 1"):
         fitting.fit()
     assert weights_digest(model.scalar) == before
+
+
+def test_both_optimizers_learn_what_is_preferred(policy):
+    work = job(policy, comparisons)
+    for options in ({"optimizer": "adamw", "lr": 0.03}, {"optimizer": "sgd", "lr": 1.0}):
+        model = FeedForward(run=Run(1), hidden=0, epochs=10, batch=8, patience=9, **options)
+        assert model.fit(work)["reward_accuracy"].value > 0.95
