@@ -62,7 +62,9 @@ def _title(data: RoundData) -> str:
 
 
 def _known(data: RoundData, name: str) -> bool:
-    return math.isfinite(data.metrics[name].value)
+    """Whether it says something of this policy: `gold_score_warm_start` is the warm start's, in another column."""
+    others = name.endswith("_warm_start") and "_vs_" not in name
+    return math.isfinite(data.metrics[name].value) and not others
 
 
 def _ordered(names: Iterable[str]) -> list[str]:

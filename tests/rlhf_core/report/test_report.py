@@ -143,6 +143,7 @@ def test_the_report_card_compares_with_champion_and_first_policy() -> None:
     def with_harm(number: int, harm: float) -> RoundData:
         data = one_round(number)
         harmless = {"red_team_harm_rate": metric(harm, 0.02), "stereoset_icat": metric(60.0 + number)}
+        harmless["gold_score_warm_start"] = metric(0.0)
         return replace(data, metrics={**data.metrics, **harmless, "entropy": metric(2.5)})
 
     rounds = [with_harm(number, 0.5 - number / 10) for number in range(4)]
@@ -156,7 +157,8 @@ def test_the_report_card_compares_with_champion_and_first_policy() -> None:
     win = next(line for line in groups["helpfulness"] if line.title == "win rate vs warm start")
     assert win.values == ("90 % [86, 94]", "70 % [66, 74]", "—"), "the warm start was not compared with itself"
     titles = [line.title for lines in groups.values() for line in lines]
-    assert "reward model accuracy" not in titles and len(titles) == len(set(titles))
+    assert not {"reward model accuracy", "gold score of the warm start"} & set(titles)
+    assert len(titles) == len(set(titles))
     page = Page(round_report(ABOUT, rounds[3], champion=rounds[1], first=rounds[0]))
     for expected in ("Report card", "ethics and safety", "0.4 [0.38, 0.42]", "champion before it"):
         assert expected in page.text
