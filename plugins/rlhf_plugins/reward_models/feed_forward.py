@@ -46,8 +46,8 @@ class FeedForward(LearntReward):
         rarest: int = Field(2, ge=1)
         """Texts that a word must occur in to count."""
         hidden: int = Field(64, ge=0)
-        """Width of the hidden layer; 0 for none, which is logistic regression on the features' difference and did better
-        on most of the real feedback in `benchmarks/README.md`, with `epochs: 3`."""
+        """Width of the hidden layer; 0 for none, which is logistic regression on the features' difference and, with
+        `epochs: 3`, did better on most of the real feedback in `benchmarks/README.md`."""
 
     def _items(self, feedback: FeedbackSet) -> list[Any]:
         return feedback.pairs(tie_below=self.config.tie_below)
