@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rlhf_core.files import sync_tree
 from rlhf_core.metrics import Metric
@@ -74,6 +75,9 @@ class Run:
         """Name of the pipeline."""
         self.round = 0
         """Number of the round."""
+        self.on_epoch: Callable[[int, Any], None] = lambda epoch, model: None
+        """Called by a reward model that learns in epochs with the number of each that another one follows, and itself,
+        which scores as far as it has learnt. What it raises ends the fit."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Record metrics of one training step."""

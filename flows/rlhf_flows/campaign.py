@@ -82,7 +82,11 @@ class Campaign:
     @property
     def champion(self) -> Contender:
         """The promoted policy."""
-        return self.rounds[champion_round([done.promoted for done in self.rounds], self.chosen)].contender
+        return self.champion_before(len(self.rounds)).contender
+
+    def champion_before(self, number: int) -> Round:
+        """The round whose policy is the champion that round `number` meets."""
+        return self.rounds[champion_round([done.promoted for done in self.rounds[:number]], self.chosen)]
 
     @property
     def warm_start(self) -> Contender:

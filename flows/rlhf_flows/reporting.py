@@ -23,7 +23,9 @@ def round_report(record: CampaignRecord, workspace: Workspace, campaign: Campaig
     """Write the report of the last round, beside the earlier ones, and attach it to the round's MLflow run."""
     last = campaign.rounds[-1]
     path = folder(record, workspace) / f"round-{last.number}.html"
-    write_atomically(path, pages.round_report(_about(record), _data(record, workspace, last)))
+    one, first = _data(record, workspace, last), _data(record, workspace, campaign.rounds[0])
+    champion = _data(record, workspace, campaign.champion_before(last.number)) if last.number else None
+    write_atomically(path, pages.round_report(_about(record), one, champion=champion, first=first))
     record.round_run(last.number).log_artifact(path, "report")
     record.run.describe(campaign_headline([_data(record, workspace, done) for done in campaign.rounds]))
     return path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rlhf_core.errors import TrainingError
-from rlhf_core.lm.sharding import spread
+from rlhf_core.lm.sharding import is_spread, spread
 from rlhf_core.lm.shared import Wearing
 
 if TYPE_CHECKING:
@@ -61,11 +61,10 @@ def shard(model: Any, dtype: torch.dtype) -> None:
 
     Nothing happens otherwise, or where that was done before, to `model` or the base that it shares.
     """
-    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
-
-    if not _told or isinstance(model, (FSDPModule, Wearing)):
+    if not _told or isinstance(model, Wearing) or is_spread(model):
         return
     from accelerate.utils import fsdp2_prepare_model
+    from torch.distributed.fsdp import MixedPrecisionPolicy
 
     accelerator = _told[0]
     asked = accelerator.state.fsdp_plugin

@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from rlhf_core.lm.sharding import is_part
+
 Found = TypeVar("Found")
 Number = TypeVar("Number", int, float)
 
@@ -78,11 +80,9 @@ def add_gradients(weights: Iterable[Tensor]) -> None:
     """
     if size() == 1:
         return
-    from torch.distributed.tensor import DTensor
-
     waiting = []
     for weight in weights:
-        if isinstance(weight, DTensor):
+        if is_part(weight):
             continue
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)

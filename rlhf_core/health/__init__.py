@@ -8,6 +8,7 @@ from rlhf_core.health.held_out import (
     held_out_ratings,
     leaks,
     length,
+    margins,
     of_strangers,
     on_newest,
     only,
@@ -36,12 +37,13 @@ from rlhf_core.health.preferences import (
     weighted_mean,
 )
 from rlhf_core.health.ratings import pearson, rating_health, spearman, threshold_accuracy
+from rlhf_core.health.temperature import fit_temperature, sigmoid
 
 __all__ = [
     "Patch", "Predictions", "accuracy", "accuracy_by_annotator", "auc", "both_orders", "brier", "by_annotators",
-    "calibration_table", "confounds", "confusion", "ece", "held_out_annotators", "held_out_ratings", "leaks", "length",
-    "length_rule", "log_loss", "longer_first", "longer_wins", "of_strangers", "on_newest", "only", "pair_correlation",
-    "pearson", "position_preference", "predict", "predictions", "predictions_of_people", "preference_health",
-    "rating_health", "read_patches", "regressions", "sentiment", "spearman", "surer_first", "threshold_accuracy",
-    "weighted_mean", "without_questions",
+    "calibration_table", "confounds", "confusion", "ece", "fit_temperature", "held_out_annotators", "held_out_ratings",
+    "leaks", "length", "length_rule", "log_loss", "longer_first", "longer_wins", "margins", "of_strangers",
+    "on_newest", "only", "pair_correlation", "pearson", "position_preference", "predict", "predictions",
+    "predictions_of_people", "preference_health", "rating_health", "read_patches", "regressions", "sentiment",
+    "sigmoid", "spearman", "surer_first", "threshold_accuracy", "weighted_mean", "without_questions",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rlhf_core.health.preferences import Predictions, accuracy, preference_health, weighted_mean
 from rlhf_core.health.ratings import rating_health
+from rlhf_core.health.temperature import sigmoid
 from rlhf_core.metrics import Metric
 from rlhf_core.records import Answer, Comparison, Sample
 
@@ -41,11 +42,16 @@ def length(sample: Sample) -> int:
 
 def predict(model: RewardModel, pairs: Sequence[Pair]) -> Predictions:
     """What `model` says of the pairs: sigma(score of the first - score of the second)."""
+    return predictions(pairs, sigmoid(margins(model, pairs)))
+
+
+def margins(model: RewardModel, pairs: Sequence[Pair]) -> Floats:
+    """Score of the first minus that of the second, [N]."""
     prompts = [pair.prompt for pair in pairs]
     samples = [pair.first.blind() for pair in pairs] + [pair.second.blind() for pair in pairs]
     scores = np.array(model.score(prompts + prompts, samples).mean, dtype=float)
-    gaps = scores[: len(pairs)] - scores[len(pairs) :]
-    return predictions(pairs, 0.5 * (1 + np.tanh(gaps / 2)))
+    found: Floats = scores[: len(pairs)] - scores[len(pairs) :]
+    return found
 
 
 def newest(pairs: Sequence[Pair]) -> list[int]:

@@ -189,11 +189,12 @@ class LanguageModel:
 
         `sampling` are options of `lm.rollout.rollout`: temperature, top_k, top_p, min_new_tokens.
         """
-        if self.engine is not None:
-            return self.engine.rollout(self, prompts, seeds=seeds, stop=stop, **sampling)
         from rlhf_core.lm.rollout import rollout
         from rlhf_core.lm.sharding import gathered
 
+        if self.engine is not None:
+            with gathered(self.model):
+                return self.engine.rollout(self, prompts, seeds=seeds, stop=stop, **sampling)
         ids, mask = self.encode(prompts)
         limits = {"max_new_tokens": self.max_new_tokens, "eos_id": self.eos_id, "pad_id": self.pad_id}
         stops = self.format.ends_with(stop) if stop else None

@@ -64,28 +64,33 @@ def give_back(model: Any) -> None:
             part.reshard()
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor that may be spread, in every process; all processes must ask."""
+def is_part(tensor: Tensor) -> bool:
+    """Whether each process holds a part of `tensor` alone."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return False
     from torch.distributed.tensor import DTensor
 
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return isinstance(tensor, DTensor)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor that may be spread, in every process; all processes must ask."""
+    return tensor.full_tensor() if is_part(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def like(weight: Tensor, value: Tensor) -> Tensor:
     """`value`, which every process holds whole, spread as `weight` is."""
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    if not isinstance(weight, DTensor) or isinstance(value, DTensor):
+    if not is_part(weight) or is_part(value):
         return value
-    return distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)
+    from torch.distributed.tensor import distribute_tensor
+
+    mesh, placements = weight.device_mesh, weight.placements  # type: ignore[attr-defined]
+    return distribute_tensor(value.to(weight.device), mesh, placements, src_data_rank=None)
 
 
 def kept(weight: Tensor) -> Tensor:
     """A copy of `weight` to come back to: on the CPU, of one that is spread each process's part where it is."""
-    from torch.distributed.tensor import DTensor
-
-    copied: Tensor = weight.detach().clone() if isinstance(weight, DTensor) else weight.detach().to("cpu", copy=True)
-    return copied
+    return weight.detach().clone() if is_part(weight) else weight.detach().to("cpu", copy=True)
 
 
 def _parts(model: Any) -> list[Any]:

@@ -9,6 +9,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from rlhf_core.errors import PluginError
 from rlhf_core.pipeline import Pipeline
+from rlhf_core.pipeline.space_schema import space_rule
 from rlhf_core.plugins import CONTRACTS
 from rlhf_core.plugins.base import Plugin
 from rlhf_core.plugins.registry import PluginInfo, Registry
@@ -25,7 +26,8 @@ class _Untitled(GenerateJsonSchema):
 
 
 def pipeline_schema(registry: Registry) -> Schema:
-    """A JSON Schema (draft 2020-12) in which each plugin slot knows the fields of every plugin that fits there.
+    """A JSON Schema (draft 2020-12) in which each plugin slot knows the fields of every plugin that fits there,
+    and `tune.space` those of the reward model.
 
     Plugins that are broken are left out. A text that takes a number from the environment (`${N}`) is
     refused by it, since editors cannot know what it will become.
@@ -44,9 +46,13 @@ def pipeline_schema(registry: Registry) -> Schema:
             definitions |= _plugin_definitions(name, plugin, info, unique=_is_unique(registry, info))
             choices.append({"$ref": f"#/$defs/{name}"})
         definitions[kind] = {"anyOf": choices} if choices else {"not": {}}
+    rewards = [
+        definitions[choice["$ref"].removeprefix("#/$defs/")] for choice in definitions["reward_models"].get("anyOf", [])
+    ]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
+        "allOf": [space_rule(reward, definitions) for reward in rewards],
         "$defs": definitions,
     }
 

@@ -103,6 +103,10 @@ class Tune(Part):
     metric: Literal["log_loss", "brier", "accuracy", "auc", "spearman"] = "log_loss"
     """What a trial is judged by, on the feedback of validation prompts: test prompts stay unseen. `spearman` needs
     ratings, the others pairs; the first two are best when low."""
+    pruner: Literal["median"] | None = None
+    """`median`: give up a trial once it is judged worse after an epoch than the median of the trials before it was
+    there (Optuna's MedianPruner, from the sixth trial on). For reward models that learn in epochs; of an ensemble the
+    first member is judged. Left out: every trial is fitted to its end."""
     rounds: Literal["first", "every"] = "first"
     """`first`: later rounds keep what the first one chose. `every`: each round searches anew on all its feedback."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import JsonValue
 
-from rlhf_core.pipeline.parts import Misfit, choose
+from rlhf_core.pipeline.parts import Misfit, choose, dotted
 from rlhf_core.pipeline.spec import Part, Pipeline
 from rlhf_core.plugins.base import Use
 from rlhf_core.plugins.registry import Registry
@@ -22,20 +22,24 @@ class _Reward(Part):
 
 
 def with_values(use: Use, values: Mapping[str, JsonValue]) -> Use:
-    """`use` with some fields set; `members.0.lr` is the field `lr` of the first of the list `members`.
+    """`use` with some fields set; `members.0.lr` is the field `lr` of the first of the list `members`, `lora.r` that
+    of a section, which need not be written.
 
-    Raises KeyError where there is no such place.
+    Raises KeyError, with the way up to there, where a list is too short or something that holds no fields is in the
+    way.
     """
     options: dict[str, Any] = copy.deepcopy(use.model_dump(mode="json"))
     for name, value in values.items():
         *path, last = name.split(".")
         place: Any = options
-        try:
-            for part in path:
-                place = place[int(part)] if isinstance(place, list) else place[part]
-            place[last] = value
-        except (KeyError, IndexError, ValueError, TypeError) as error:
-            raise KeyError(name) from error
+        for i, part in enumerate(path):
+            try:
+                place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+            except (AttributeError, IndexError, ValueError) as error:
+                raise KeyError(".".join(path[: i + 1])) from error
+        if not isinstance(place, dict):
+            raise KeyError(".".join(path))
+        place[last] = value
     return Use.model_validate(options)
 
 
@@ -52,15 +56,14 @@ def misfits_of_tuning(pipeline: Pipeline, registry: Registry) -> list[Misfit]:
         for value in span.examples():
             try:
                 use = with_values(pipeline.reward, {name: value})
-            except KeyError:
-                found.append(Misfit(loc, f"`reward` has no such place; written there: {_written(pipeline.reward)}"))
+            except KeyError as error:
+                found.append(Misfit(loc, f"`reward` has no fields at `{error.args[0]}`"))
                 break
             _, wrong = choose(_Reward(reward=use), registry)
             if wrong:
-                found.append(Misfit(loc, wrong[0].what, wrong[0].remedy))
+                place = dotted(wrong[0].loc[1:])
+                found.append(
+                    Misfit(loc, wrong[0].what if place == name else f"`{place}`: {wrong[0].what}", wrong[0].remedy)
+                )
                 break
     return found
-
-
-def _written(use: Use) -> str:
-    return ", ".join(["use", *use.options])

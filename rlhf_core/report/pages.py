@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from rlhf_core.report.card import card
 from rlhf_core.report.charts import Point, Series, chart, percent, reliability
 from rlhf_core.report.data import About, Curve, RoundData, Row, SampleRow
 from rlhf_core.report.words import (
@@ -38,8 +39,12 @@ COLUMNS = (GOLD, PROXY, WIN_START, WIN_CHAMPION, KL, ACCURACY, ECE)
 GOLD_COLOR, PROXY_COLOR, GOOD_COLOR, OTHER_COLOR = 1, 2, 3, 4
 
 
-def round_report(about: About, data: RoundData) -> str:
-    """One round as a self-contained HTML page."""
+def round_report(
+    about: About, data: RoundData, *, champion: RoundData | None = None, first: RoundData | None = None
+) -> str:
+    """One round as a self-contained HTML page; its report card compares with the `champion` before it and with the
+    `first` policy, where they are given.
+    """
     return render(
         "round.html",
         about=about,
@@ -47,6 +52,7 @@ def round_report(about: About, data: RoundData) -> str:
         headline=round_headline(data),
         tiles=_tiles(data),
         one=data,
+        card=card(data, champion, first),
         figures=[*_training_against_kl([data]), *_calibration(data)],
         curves=_curve_figures(data),
         samples=data.samples,

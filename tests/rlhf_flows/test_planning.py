@@ -153,7 +153,8 @@ def test_the_plugins_own_answers_give_back_its_options(tmp_path):
     # All criteria count as they do for the judge, whose own weights these are.
     assert sum(metric.low <= 1 <= metric.high for metric in found.values.values()) >= len(found.values) - 1
     again = Registry().create("annotators", Use(**config))
-    assert len(again.raters) == 6
+    assert len(again.raters) == 6 and all(rater.person is not None for rater in again.raters)
+    assert "temperature_spread" not in config
 
 
 def rlhf(*arguments):

@@ -17,6 +17,7 @@ from rlhf_core.feedback.store import FeedbackStore
 from rlhf_flows import serving
 from rlhf_flows.display import Silent
 from rlhf_flows.served import steps
+from rlhf_flows.server import PrivateServer
 from rlhf_flows.serving import Watcher, serve_pipeline
 from rlhf_flows.session import Session
 from rlhf_flows.steps.artifacts_io import read_questions
@@ -98,6 +99,37 @@ def test_a_reason_stands_while_a_run_is_under_way_or_the_deployment_is_paused(mo
     watcher.look()
     watcher.look()
     assert watcher.runs == ["not", "now"] and reasons.calls == ["started", "started"]
+
+
+@pytest.mark.slow
+def test_what_is_paused_stays_paused_when_it_is_served_anew(tmp_path):
+    """On a Prefect server of its own, whose word about a pause the watcher goes by."""
+    session = Session.open(ASKED, (), tmp_path, Silent())
+    parameters = {"name": "asked", "pipeline": str(ASKED), "workspace": str(tmp_path), "overrides": []}
+    with PrivateServer(session.workspace) as server, server.answering():
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.actions import DeploymentUpdate
+
+        assert serving._deployed("asked") is None
+        serving._deployment("asked", parameters, "0 3 * * *", paused=False).apply()
+        found = serving._deployed("asked")
+        assert not found.paused
+        watcher = Watcher(parameters, reasons := Reasons(), lambda said: None)
+        reasons.found = "now"
+        with get_client(sync_client=True) as client:
+            client.update_deployment(found.id, DeploymentUpdate(paused=True))
+            serving._deployment("asked", parameters, "0 3 * * *", paused=serving._deployed("asked").paused).apply()
+            assert serving._deployed("asked").paused
+            watcher.look()
+            assert reasons.calls == []
+            client.update_deployment(found.id, DeploymentUpdate(paused=False))
+            watcher.look()
+            assert reasons.calls == ["started"]
+            (run,) = [run for run in client.read_flow_runs() if not run.auto_scheduled]
+            assert run.parameters == {**parameters, "learn": "now"}
+            reasons.found = "now"
+            watcher.look()  # that run has not ended
+            assert reasons.calls == ["started"]
 
 
 IMPORTER = """

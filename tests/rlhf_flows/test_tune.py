@@ -2,6 +2,7 @@
 
 import json
 import random
+import statistics
 
 import pytest
 from test_loop import printed, rlhf
@@ -64,6 +65,35 @@ def test_failed_trials_and_equal_settings():
     assert search.known({"x": 1}).error == "diverged"
     assert search.known({"x": 3}) is None
     assert Search(SPACE, 0, maximize=False, trials=[Trial(0, {}, None, "no")]).best is None
+
+
+def test_a_curve_is_hopeless_below_the_median_of_those_that_went_to_their_end():
+    curves = [(0.5, 0.4), (0.6, 0.5), (0.7, 0.6), (0.8, 0.7), (0.9, 0.8)]
+    trials = [Trial(i, {"x": i}, curve[-1], curve=curve) for i, curve in enumerate(curves)]
+    search = Search(SPACE, 0, maximize=False, trials=trials)
+    # The medians are 0.7 after the first epoch and 0.6 after the second.
+    assert not search.hopeless([0.69])
+    assert search.hopeless([0.71])
+    assert search.hopeless([0.69, 0.61])
+    assert not search.hopeless([0.69, 0.59])
+    assert not search.hopeless([0.55, 0.99]), "it has been good once, and the best epoch is kept"
+    assert not Search(SPACE, 0, maximize=False, trials=trials[:4]).hopeless([9.0]), "four are too few"
+    failed = [*trials[:4], Trial(4, {"x": 4}, None, "diverged"), Trial(5, {"x": 5}, curve=(9.0,), pruned=True)]
+    assert not Search(SPACE, 0, maximize=False, trials=failed).hopeless([9.0]), "still four"
+    upwards = Search(SPACE, 0, maximize=True, trials=trials)
+    assert upwards.hopeless([0.69]) and not upwards.hopeless([0.71])
+
+
+def test_trials_that_were_given_up_are_remembered_as_bad():
+    search = Search({"x": Span(low=0.0, high=1.0)}, 0, maximize=False)
+    search.trials = [Trial(i, {"x": i / 40}, i / 40, curve=(i / 40,)) for i in range(20)]
+    search.trials += [Trial(20 + i, {"x": 0.5 + i / 40}, curve=(9.0,), pruned=True) for i in range(20)]
+    again = Search(search.space, 0, maximize=False)
+    again.read(search.to_json())
+    assert again.trials == search.trials
+    assert search.best.number == 0
+    assert again.propose() == search.propose()
+    assert search.propose()["x"] < 0.5
 
 
 # The stage
@@ -171,6 +201,79 @@ def test_killed_and_resumed_loses_no_trial(tmp_path, monkeypatch):
     assert [name for name, _ in run.begun] == ["trial-2", "trial-3", "trial-4"]
     for name in ("trials.json", "chosen.json"):
         assert (resumed.draft / name).read_text() == (whole.draft / name).read_text()
+
+
+PRUNED = Tune(
+    space={"lr": Span(low=1e-6, high=1e-1, log=True)}, trials=14, metric="log_loss", pruner="median"
+)  # fmt: skip
+PATIENT = Use(use="feed_forward", epochs=4, patience=9, lr=1e-2, rarest=1, hidden=0)
+
+
+def test_bad_trials_are_given_up(tmp_path):
+    run = Attempts(3, Checkpoints(tmp_path / "a"))
+    here = context(tmp_path, run, PRUNED, PATIENT)
+    stage.tune_reward(here)
+    trials = json.loads((here.draft / "trials.json").read_text())
+    given_up = [trial for trial in trials if trial["pruned"]]
+    assert given_up and not any(trial["pruned"] for trial in trials[:5])
+    assert all(trial["score"] is None and 0 < len(trial["curve"]) < 4 for trial in given_up)
+    whole = [trial for trial in trials if not trial["pruned"]]
+    assert all(len(trial["curve"]) == 3 and trial["score"] is not None for trial in whole)
+    for trial in given_up:
+        epoch = len(trial["curve"])
+        before = [other["curve"][epoch - 1] for other in whole if other["number"] < trial["number"]]
+        assert min(trial["curve"]) > statistics.median(before)
+    chosen = json.loads((here.draft / "chosen.json").read_text())
+    assert chosen == min(whole, key=lambda trial: trial["score"])["values"]
+    rows = stage.trial_rows(here.draft, "log_loss")
+    assert rows[given_up[0]["number"]]["error"] == f"given up after epoch {len(given_up[0]['curve'])}"
+
+
+def test_a_search_that_gives_up_trials_is_the_same_when_it_is_killed(tmp_path, monkeypatch):
+    (tmp_path / "whole").mkdir()
+    whole = context(tmp_path / "whole", Run(3, Checkpoints(tmp_path / "a")), PRUNED, PATIENT)
+    stage.tune_reward(whole)
+    judged, calls = stage.judged, []
+
+    def dying(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) % 7 == 0:
+            raise Killed
+        return judged(*arguments, **options)
+
+    monkeypatch.setattr(stage, "judged", dying)
+    (tmp_path / "again").mkdir()
+    kills = 0
+    while True:
+        resumed = context(tmp_path / "again", Run(3, Checkpoints(tmp_path / "b")), PRUNED, PATIENT)
+        try:
+            stage.tune_reward(resumed)
+            break
+        except Killed:
+            kills += 1
+    assert kills > 3
+    for name in ("trials.json", "chosen.json"):
+        assert (resumed.draft / name).read_text() == (whole.draft / name).read_text()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        Use(use="ensemble", copies=2, members=[{"use": "feed_forward", "epochs": 3, "patience": 9, "rarest": 1}]),
+        Use(use="feed_forward", epochs=3, patience=9, rarest=1, hidden=4),
+    ],
+)
+def test_an_epoch_is_judged_at_its_best_temperature(tmp_path, use):
+    """The same model is judged the same, whether or not its own temperature is fitted yet."""
+    seen = []
+
+    run = Run(3)
+    run.on_epoch = lambda epoch, model: seen.append((epoch, stage.judged(model, JOB, "log_loss", calibrated=False)))
+    model = Registry().create("reward_models", use, run)
+    model.fit(JOB)
+    assert [epoch for epoch, _ in seen] == [1, 2], "of an ensemble the first member alone"
+    calibrated = stage.judged(model, JOB, "log_loss")
+    assert stage.judged(model, JOB, "log_loss", calibrated=False) == pytest.approx(calibrated, abs=1e-6)
 
 
 def test_no_trial_can_be_judged(tmp_path):

@@ -18,7 +18,7 @@ from rlhf_flows.cli.options import json_option
 @click.option("--set", "changes", multiple=True, metavar="OPTION=VALUE", help="Another option of the evaluator.")
 @json_option
 def evaluate(evaluator: str, predictions: Path, gold: str | None, changes: tuple[str, ...], as_json: bool) -> None:
-    """Score a file of predictions with an evaluator plugin, such as `stereoset` or `human_scores`."""
+    """Score a file of predictions with an evaluator plugin, such as `stereoset`, `summary` or `human_scores`."""
     import yaml
     from pydantic import ValidationError
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from rlhf_core.errors import RlhfError, TrainingError
-from rlhf_core.health import held_out_ratings, predict, preference_health
+from rlhf_core.health import fit_temperature, held_out_ratings, margins, predictions, preference_health, sigmoid
 from rlhf_core.metrics import Metric
 from rlhf_core.pipeline.tuning import with_values
 from rlhf_core.plugins import FitJob, RewardModel, Use
-from rlhf_core.run import Checkpoints
-from rlhf_flows.search import Search, Trial
+from rlhf_core.run import Checkpoints, Run
+from rlhf_flows.search import Search, Trial, trials_of
 from rlhf_flows.stage import Outcome, StageContext
 from rlhf_flows.steps.artifacts_io import CHOSEN
 from rlhf_flows.steps.learn import fit_job
+from rlhf_flows.workspace import write_atomically
 
-TRIALS = "trials.json"
+TRIALS, CURVE = "trials.json", "curve.json"
 BEST_WHEN_HIGH = ("accuracy", "auc", "spearman")
 
 
@@ -26,8 +28,8 @@ def tune_reward(context: StageContext) -> Outcome:
     """Try settings of the reward model on the training feedback, judged on the validation prompts' feedback.
 
     Every trial is an MLflow run below this stage's. A killed search goes on with the trial that it was in. The first
-    trial is the model as it is written, so the choice is never worse on the validation feedback. Raises TrainingError
-    where no trial could be judged.
+    trial is the model as it is written and never given up, so the choice is never worse on the validation feedback.
+    Raises TrainingError where no trial could be judged.
     """
     tune, written = context.pipeline.tune, context.pipeline.reward
     assert tune is not None
@@ -41,9 +43,9 @@ def tune_reward(context: StageContext) -> Outcome:
         number, values = len(search.trials), search.propose()
         known = search.known(values)
         if known is not None:
-            search.trials.append(Trial(number, values, known.score, known.error))
+            search.trials.append(replace(known, number=number))
         else:
-            search.trials.append(_tried(context, job, with_values(written, values), values, number, tune.metric))
+            search.trials.append(_tried(context, job, with_values(written, values), values, search))
         context.run.progress(number + 1, tune.trials, _words(search, tune.metric))
         kept.save(number + 1, lambda place: _write(place / TRIALS, search.to_json()))
     best = search.best
@@ -64,7 +66,7 @@ def tune_reward(context: StageContext) -> Outcome:
 
 def trial_rows(tuning: Path, metric: str) -> list[dict[str, object]]:
     """The trials as rows of a table, the chosen one marked."""
-    trials = [Trial(**row) for row in json.loads((tuning / TRIALS).read_text(encoding="utf-8"))]
+    trials = trials_of((tuning / TRIALS).read_text(encoding="utf-8"))
     chosen = json.loads((tuning / CHOSEN).read_text(encoding="utf-8"))
     first = next(trial.number for trial in trials if trial.values == chosen and trial.score is not None)
     return [
@@ -73,34 +75,77 @@ def trial_rows(tuning: Path, metric: str) -> list[dict[str, object]]:
             **(trial.values or {"settings": "as written"}),
             f"validation {metric}": trial.score,
             "chosen": "yes" if trial.number == first else "",
-            "error": trial.error,
+            "error": f"given up after epoch {len(trial.curve)}" if trial.pruned else trial.error,
         }
         for trial in trials
     ]
 
 
-def _tried(
-    context: StageContext, job: FitJob, use: Use, values: dict[str, JsonValue], number: int, metric: str
-) -> Trial:
+class Pruned(Exception):
+    """A trial is given up."""
+
+
+def _tried(context: StageContext, job: FitJob, use: Use, values: dict[str, JsonValue], search: Search) -> Trial:
     """One trial. An error of the fit is the trial's own; the search goes on."""
+    tune = context.pipeline.tune
+    assert tune is not None
+    number, name = len(search.trials), f"validation_{tune.metric}"
     run = context.run.attempt(f"trial-{number}", values)
+    watched = _Watched(search, tune.metric, job, run) if tune.pruner is not None else None
     model: RewardModel = context.registry.create("reward_models", use, run)
     try:
         model.fit(job)
-        score = judged(model, job, metric)
+        score = judged(model, job, tune.metric)
+    except Pruned:
+        assert watched is not None
+        curve = tuple(watched.curve)
+        run.end({name: Metric(value=curve[-1]), "pruned_after_epoch": Metric(value=len(curve))})
+        return Trial(number, values, curve=curve, pruned=True)
     except RlhfError as error:
         run.end({}, error)
         return Trial(number, values, None, error.what)
-    run.end({f"validation_{metric}": Metric(value=score)})
-    return Trial(number, values, score)
+    run.end({name: Metric(value=score)})
+    return Trial(number, values, score, curve=tuple(watched.curve) if watched is not None else ())
 
 
-def judged(model: RewardModel, job: FitJob, metric: str) -> float:
-    """The metric on `job.validation`. Raises TrainingError where its feedback does not define it."""
+class _Watched:
+    """Judges a trial after every epoch, and gives it up where the search says so."""
+
+    def __init__(self, search: Search, metric: str, job: FitJob, run: Run) -> None:
+        self.search, self.metric, self.job, self.run = search, metric, job, run
+        folder = run.checkpoints.folder
+        # Beside the fit's checkpoints, which a killed fit goes on from: epochs before them are not done again.
+        self.path = folder.with_name(f"{folder.name}-{CURVE}") if folder is not None else None
+        known = self.path is not None and self.path.exists()
+        self.curve: list[float] = json.loads(self.path.read_text(encoding="utf-8")) if known and self.path else []
+        run.on_epoch = self.after
+
+    def after(self, epoch: int, model: RewardModel) -> None:
+        """Raises Pruned."""
+        score = judged(model, self.job, self.metric, calibrated=False)
+        # An epoch is done a second time where the kill came before its checkpoint.
+        self.curve = [*self.curve[: epoch - 1], score]
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path, json.dumps(self.curve))
+        self.run.log({f"epoch_{self.metric}": score}, epoch)
+        if self.search.hopeless(self.curve):
+            raise Pruned
+
+
+def judged(model: RewardModel, job: FitJob, metric: str, *, calibrated: bool = True) -> float:
+    """The metric on `job.validation`; of a model that is not `calibrated` yet, at the temperature that fits it best.
+
+    Raises TrainingError where the feedback does not define it.
+    """
     pairs = job.validation.pairs()
     found = held_out_ratings(model, job.validation) if metric == "spearman" else {}
     if metric != "spearman" and pairs:
-        found = preference_health(predict(model, pairs))
+        gaps = margins(model, pairs)
+        seen = predictions(pairs, sigmoid(gaps))
+        if not calibrated:
+            seen = replace(seen, predicted=sigmoid(gaps / fit_temperature(gaps, seen.stated, seen.weight)))
+        found = preference_health(seen)
     if f"reward_{metric}" not in found:
         wanted = "ratings" if metric == "spearman" else "pairs with a winner"
         raise TrainingError(f"the validation prompts' feedback holds too few {wanted}")

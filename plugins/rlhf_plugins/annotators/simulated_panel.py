@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from rlhf_core import Annotator, Comparison, Feedback, PluginConfig, Question, Ranking, RewardModel, Sample, Scores, Use
 from rlhf_core.errors import PipelineError
@@ -30,9 +30,29 @@ def gumbel(*key: object) -> float:
     return -math.log(-math.log(uniform(*key)))
 
 
+def normal(*key: object) -> float:
+    """A standard normal number that depends on `key` alone."""
+    return NormalDist().inv_cdf(uniform(*key))
+
+
 def lognormal(spread: float, *key: object) -> float:
     """A factor with median 1 whose logarithm has standard deviation `spread`."""
-    return math.exp(spread * NormalDist().inv_cdf(uniform(*key))) if spread else 1.0
+    return math.exp(spread * normal(*key)) if spread else 1.0
+
+
+class Person(BaseModel):
+    """What one rater has of her own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    noise: float = Field(1.0, gt=0)
+    """Factor on `temperature`."""
+    ties: float = Field(1.0, gt=0)
+    """Factor on `tie_below`."""
+    lean: float = 0.0
+    """Utility added to `position_bias`."""
+    share: float = Field(1.0, gt=0)
+    """How often she answers, in proportion to the others."""
 
 
 class SimulatedPanel(Annotator):
@@ -79,6 +99,8 @@ class SimulatedPanel(Annotator):
         `tie_below`."""
         alike: float = Field(0.0, ge=0, le=1)
         """Share of the questions whose samples all raters find equally good, whatever the judge says."""
+        alike_noise: float = Field(1.0, gt=0)
+        """Factor on the noise at those: below 1 where raters are surer that samples are equal than which is better."""
         flip: float = Field(0.05, ge=0, le=1)
         """Probability of pressing the wrong key: the order is turned round."""
         tie_below: float = Field(0.05, ge=0)
@@ -87,8 +109,13 @@ class SimulatedPanel(Annotator):
         """Probability of not answering."""
         position_bias: float = 0.05
         """Utility added to what is shown first, falling evenly to none for what is shown last."""
+        position_spread: float = Field(0.0, ge=0)
+        """How different the raters are in that: standard deviation of what a rater adds to `position_bias`."""
         length_bias: float = 0.001
         """Utility added for each character."""
+        team: tuple[Person, ...] = ()
+        """The raters one by one, where they are known, instead of `temperature_spread`, `tie_spread` and
+        `position_spread`. Where there are more raters, it begins again."""
         absent: tuple[str, ...] = ()
         """Names of raters who are away."""
         seed: int = 0
@@ -109,7 +136,9 @@ class SimulatedPanel(Annotator):
         present = [name for name in names if name not in self.config.absent]
         if not present:
             raise PipelineError("all raters are absent", remedy="Leave at least one rater out of `absent`.")
-        self.raters = [Rater(name, self.config) for name in present]
+        team = self.config.team or (None,)
+        people = {name: team[number % len(team)] for number, name in enumerate(names)}
+        self.raters = [Rater(name, self.config, people[name]) for name in present]
 
     def annotate(self, questions: Sequence[Question]) -> Iterator[Feedback]:
         """`question.wanted` answers to each question, by raters drawn for it; fewer where the panel is smaller."""
@@ -127,9 +156,15 @@ class SimulatedPanel(Annotator):
             start = end
 
     def assigned(self, question: Question) -> list[Rater]:
-        """The raters who answer: each has a random place in the question's queue, and the first `wanted` are asked."""
-        queue = sorted(self.raters, key=lambda rater: uniform(self.config.seed, rater.name, question.id, "queue"))
-        return queue[: question.wanted]
+        """The raters who answer: each has a random place in the question's queue, and the first `wanted` are asked.
+
+        The places come from exponential waiting times, so that the first is a rater with probability of her share.
+        """
+
+        def waits(rater: Rater) -> float:
+            return -math.log1p(-uniform(self.config.seed, rater.name, question.id, "queue")) / rater.share
+
+        return sorted(self.raters, key=waits)[: question.wanted]
 
     def _the_judge(self) -> RewardModel:
         if self.judge is None:
@@ -151,6 +186,13 @@ class Rater:
 
     name: str
     config: SimulatedPanel.Config
+    person: Person | None = None
+    """What the rater has of her own; drawn by the spreads where it is not given."""
+
+    @property
+    def share(self) -> float:
+        """How often the rater answers, in proportion to the others."""
+        return self.person.share if self.person else 1.0
 
     def answer(self, question: Question, scores: Scores) -> Feedback:
         """The rater's answer to `question`, given the judge's `scores` of its samples."""
@@ -167,7 +209,8 @@ class Rater:
         ]
         if uniform(*self._key(question, "flip")) < config.flip:
             perceived = [-value for value in perceived]
-        tie_below = config.tie_below * lognormal(config.tie_spread, config.seed, self.name, "tie")
+        own = self.person.ties if self.person else lognormal(config.tie_spread, config.seed, self.name, "tie")
+        tie_below = config.tie_below * own
         if len(perceived) == 2:
             return question.compare(perceived, tie_below=tie_below, **fields)
         return question.rank(perceived, tie_below=tie_below, **fields)
@@ -175,22 +218,33 @@ class Rater:
     def utilities(self, question: Question, scores: Scores) -> list[float]:
         """What each sample is worth to the rater before noise."""
         last = len(question.samples) - 1
-        ids = sorted(sample.id for sample in question.samples)
-        alike = uniform(self.config.seed, "alike", *ids) < self.config.alike
+        alike = self.finds_alike(question)
+        lean = self.config.position_bias + self.lean()
         utilities = []
         for place, sample in enumerate(question.samples):
             own = sum((self.factor(name) - 1.0) * values[place] for name, values in scores.criteria.items())
-            position = self.config.position_bias * (last - place) / last
+            position = lean * (last - place) / last
             length = self.config.length_bias * len(sample.text or "")
             seen = 0.0 if alike else scores.mean[place] + own + self.taste(sample) + length
             utilities.append(seen + position)
         return utilities
 
+    def lean(self) -> float:
+        """What the rater adds to the position bias."""
+        if self.person:
+            return self.person.lean
+        return self.config.position_spread * normal(self.config.seed, self.name, "position")
+
+    def finds_alike(self, question: Question) -> bool:
+        """Whether the samples are equally good to all raters."""
+        ids = sorted(sample.id for sample in question.samples)
+        return uniform(self.config.seed, "alike", *ids) < self.config.alike
+
     def taste(self, sample: Sample) -> float:
         """What the whole panel, in equal measure, sees in `sample` beside the judge's scores."""
         if not self.config.taste:
             return 0.0
-        return self.config.taste * NormalDist().inv_cdf(uniform(self.config.seed, "taste", sample.id))
+        return self.config.taste * normal(self.config.seed, "taste", sample.id)
 
     def factor(self, criterion: str) -> float:
         """How much more the rater cares about `criterion` than the judge does."""
@@ -198,10 +252,12 @@ class Rater:
         return self.config.values.get(criterion, 1.0) * own
 
     def temperature(self, question: Question) -> float:
-        """The rater's noise at this question: the rater's own, growing with the rounds."""
-        own = lognormal(self.config.temperature_spread, self.config.seed, self.name, "temperature")
+        """The rater's noise at this question: the rater's own, growing with the rounds, less where all is alike."""
+        spread = self.config.temperature_spread
+        own = self.person.noise if self.person else lognormal(spread, self.config.seed, self.name, "temperature")
         rounds = max(sample.round for sample in question.samples)
-        return self.config.temperature * own * (1.0 + self.config.drift * rounds)
+        clear = self.config.alike_noise if self.finds_alike(question) else 1.0
+        return self.config.temperature * own * clear * (1.0 + self.config.drift * rounds)
 
     def _key(self, question: Question, *what: str) -> tuple[object, ...]:
         return (self.config.seed, self.name, question.id, *what)

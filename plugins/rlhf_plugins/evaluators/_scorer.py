@@ -17,8 +17,8 @@ class ScorerConfig(PluginConfig):
     """Which plugin, and which of its scores."""
 
     by: Annotated[Use, Use.of("reward_models")]
-    """A reward model: `rule` with a word list, `sequence_classifier`, a fitted `cost`, or one of your own that asks a
-    service. It is never trained here."""
+    """A reward model: `rule` with a word list, `sequence_classifier`, a fitted `cost`, or a `service` such as
+    Perspective. It is never trained here."""
     folder: Path | None = None
     """Where a fitted one was saved."""
     criterion: str | None = "toxicity"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -11,11 +10,9 @@ from rlhf_core.errors import DataError
 from rlhf_core.metrics import bootstrap
 from rlhf_core.plugins import TEXT, EvaluateJob, Evaluation, Evaluator, PluginConfig
 from rlhf_core.records import Modality
+from rlhf_plugins.evaluators._words import Words
 
 Variant = Literal["rouge1", "rouge2", "rougeL"]
-UNSPACED = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-"""Scripts written without spaces between words: Chinese characters and Japanese syllables."""
-WORD = re.compile(rf"{UNSPACED}|(?:(?!{UNSPACED})[^\W_])+")
 
 
 class Rouge(Evaluator):
@@ -54,23 +51,3 @@ class Rouge(Evaluator):
                 remedy="Map a column to `references` in the data source, or drop rouge from `evaluate`.",
             )
         return Evaluation(metrics={variant: bootstrap(values) for variant, values in per_prompt.items()})
-
-
-class Words:
-    """Tokenizer for rouge-score: runs of letters and digits; in scripts without spaces each character is a word.
-
-    rouge-score's own drops everything but a-z and 0-9, so two Chinese texts would never overlap.
-    """
-
-    def __init__(self, *, stem: bool = False) -> None:
-        from nltk.stem.porter import PorterStemmer
-
-        self.stemmer = PorterStemmer() if stem else None
-
-    def tokenize(self, text: str) -> list[str]:
-        """The words of `text` in lower case."""
-        words = WORD.findall(text.lower())
-        if self.stemmer is None:
-            return words
-        # As rouge-score does: short words are left alone.
-        return [self.stemmer.stem(word) if len(word) > 3 else word for word in words]

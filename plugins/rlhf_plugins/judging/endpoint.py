@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,14 +16,10 @@ from rlhf_core.errors import RlhfError
 from rlhf_core.plugins import PluginConfig
 from rlhf_plugins.addresses import Address, is_in_the_open
 from rlhf_plugins.judging.case import Case, Opinion
+from rlhf_plugins.judging.posting import patiently, post
 
-LONGEST_REPLY = 1_000_000
-"""Bytes of a reply that are read."""
-LONGEST_PAUSE = 30.0
-"""Seconds between two attempts at most, whatever the server asks for."""
 LETTERS = {"A": math.inf, "B": -math.inf, "TIE": 0.0}
 LAST_LINE = re.compile(r"(?:(?:final )?(?:answer|verdict|choice)\s*(?:is)?\s*[:：]?[\s*(\[]*)?(a|b|tie)", re.IGNORECASE)
-TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
 
 
 class Endpoint(PluginConfig):
@@ -81,24 +76,18 @@ class EndpointJudge:
             "seed": self.seed,
             **self.endpoint.options,
         }
-        why, pause = "", 0.5
-        for attempt in range(self.endpoint.attempts):
-            if attempt:
-                time.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
-            status, reply, asked_to_wait = self._post(client, body)
-            if status == 200:
-                self._answered = True
-                return read(reply)
-            if status is not None and status not in TRY_AGAIN:
-                raise RlhfError(
-                    f"the judge's server refuses with status {status}: {_shown(reply)}",
-                    where=self.endpoint.url,
-                    remedy="Check the address, the model's name, `options`, and the key in "
-                    f"{self.endpoint.key_variable}.",
-                )
-            why = f"status {status}" if status is not None else _shown(reply)
-            pause = max(pause, asked_to_wait)
+        address, patience = f"{self.endpoint.url}/chat/completions", self.endpoint.timeout_seconds
+        reply = patiently(lambda: post(client, address, body, patience), self.endpoint.attempts)
+        if reply.status == 200:
+            self._answered = True
+            return read(reply.body)
+        if reply.final:
+            raise RlhfError(
+                f"the judge's server refuses with status {reply.status}: {reply.shown}",
+                where=self.endpoint.url,
+                remedy=f"Check the address, the model's name, `options`, and the key in {self.endpoint.key_variable}.",
+            )
+        why = f"status {reply.status}" if reply.status is not None else reply.shown
         if not self._answered:
             raise RlhfError(
                 f"the judge's server does not answer: {why}",
@@ -106,27 +95,6 @@ class EndpointJudge:
                 remedy="Start it, or correct the address; what was judged so far is kept.",
             )
         return Opinion(None, f"the judge did not answer: {why}")
-
-    def _post(self, client: Any, body: dict[str, Any]) -> tuple[int | None, bytes, float]:
-        """Status (None where there was no reply), the reply or what went wrong, seconds the server asks to wait."""
-        import httpx
-
-        deadline = time.monotonic() + self.endpoint.timeout_seconds
-        try:
-            with client.stream("POST", f"{self.endpoint.url}/chat/completions", json=body) as response:
-                reply = b""
-                for part in response.iter_bytes():
-                    reply += part
-                    if len(reply) > LONGEST_REPLY:
-                        break
-                    if time.monotonic() > deadline:  # httpx counts from one piece to the next
-                        raise httpx.ReadTimeout("timed out")
-                wait = response.headers.get("retry-after", "")
-                return response.status_code, reply, min(float(wait), LONGEST_PAUSE) if wait.isdecimal() else 0.0
-        except httpx.TimeoutException:
-            return None, b"timed out", 0.0
-        except httpx.TransportError as error:
-            return None, type(error).__name__.encode(), 0.0
 
 
 def read(reply: bytes) -> Opinion:
@@ -140,9 +108,3 @@ def read(reply: bytes) -> Opinion:
     if found is None:
         return Opinion(None, "the reply names neither answer")
     return Opinion(LETTERS[found[1].upper()])
-
-
-def _shown(reply: bytes) -> str:
-    """The beginning of what a server said, safe to print."""
-    text = reply[:400].decode("utf-8", "replace")
-    return "".join(letter if letter.isprintable() else " " for letter in text)[:200]

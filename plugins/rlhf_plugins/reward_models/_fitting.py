@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ CHECKPOINT_STEPS = 200
 """Steps between checkpoints within an epoch; there is one after every epoch too."""
 LOG_STEPS = 5
 CLIP_NORM = 1.0
+MOMENTUM = 0.9
+"""Of SGD."""
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises to its full height; it falls to 0 in the rest."""
 
@@ -53,7 +55,10 @@ class State:
 
 
 class Fitting:
-    """One fit of `valuer.scalar` on `train`, keeping the weights of the epoch with the least `validate()`."""
+    """One fit of `valuer.scalar` on `train`, keeping the weights of the epoch with the least `validate()`.
+
+    `after_epoch` is called with the number of every finished epoch that another one follows.
+    """
 
     def __init__(
         self,
@@ -67,16 +72,23 @@ class Fitting:
         weight_decay: float,
         patience: int,
         validate: Callable[[], float] | None,
+        after_epoch: Callable[[int], None],
+        optimizer: Literal["adamw", "sgd"] = "adamw",
     ) -> None:
         self.valuer, self.scalar, self.train, self.run = valuer, valuer.scalar, train, run
         self.epochs, self.batch, self.lr, self.patience, self.validate = epochs, batch, lr, patience, validate
+        self.after_epoch = after_epoch
         self.lengths = np.array([row.length for row in train.rows])
         self.groups = groups_of([row.shares for row in train.rows])
         self.steps = epochs * len(self._batches(0))
         matrices = [p for p in self.scalar.parameters() if p.ndim > 1]
         others = [p for p in self.scalar.parameters() if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=lr)
+        self.optimizer: torch.optim.Optimizer
+        if optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(groups, lr=lr, momentum=MOMENTUM, nesterov=True)
+        else:
+            self.optimizer = torch.optim.AdamW(groups, lr=lr)
         self.state = State()
         self.best: dict[str, torch.Tensor] = {}
 
@@ -85,17 +97,23 @@ class Fitting:
         if found := self.run.checkpoints.latest():
             self._load(found[1])
         per_epoch = self.steps // self.epochs
-        while self.state.epochs < self.epochs and self.state.waited() <= self.patience:
+        while self._goes_on():
             for batch in self._batches(self.state.epochs)[self.state.step - self.state.epochs * per_epoch :]:
                 self._step(batch)
                 if self.state.step % CHECKPOINT_STEPS == 0 and self.state.step % per_epoch:
                     self.run.checkpoints.save(self.state.step, self._save)
             self._end_epoch()
+            if self._goes_on():
+                # Before the checkpoint, so that a resumed fit leaves no epoch out.
+                self.after_epoch(self.state.epochs)
             self.run.checkpoints.save(self.state.step, self._save)
         if self.best:
             self.scalar.load_state_dict(self.best)
         self.scalar.eval()
         return self.state
+
+    def _goes_on(self) -> bool:
+        return self.state.epochs < self.epochs and self.state.waited() <= self.patience
 
     def _batches(self, epoch: int) -> list[NDArray[np.int64]]:
         return batches_by_length(self.lengths, self.groups, self.batch, np.random.default_rng([self.run.seed, epoch]))
@@ -154,7 +172,7 @@ class Fitting:
             # AdamW keeps its count of steps on the CPU.
             self.optimizer.state[parameter] = {
                 name: saved[f"{number}.{name}"].cpu() if name == "step" else saved[f"{number}.{name}"]
-                for name in ("step", "exp_avg", "exp_avg_sq")
+                for name in ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
                 if f"{number}.{name}" in saved
             }
 

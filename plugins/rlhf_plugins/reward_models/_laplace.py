@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rlhf_core.health import sigmoid
+
 Floats = NDArray[np.float64]
 STEPS = 50
 """Newton steps at most; a handful are enough, as the log posterior is concave."""
@@ -52,7 +54,7 @@ def laplace(x: Floats, stated: Floats, weight: Floats, variance: float) -> Poste
 
     value = objective(w)
     for _ in range(STEPS):
-        p = 0.5 * (1 + np.tanh(x @ w / 2))
+        p = sigmoid(x @ w)
         step = cho_solve((root(p), True), x.T @ (weight * (stated - p)) - w / variance)
         size = 1.0
         while (found := objective(w + size * step)) < value and size > 1e-6:
@@ -60,5 +62,5 @@ def laplace(x: Floats, stated: Floats, weight: Floats, variance: float) -> Poste
         w, gained, value = w + size * step, found - value, found
         if gained < 1e-9 * (1 + abs(value)):
             break
-    factor = root(0.5 * (1 + np.tanh(x @ w / 2)))
+    factor = root(sigmoid(x @ w))
     return Posterior(w, factor, value - d / 2 * np.log(variance) - float(np.log(np.diag(factor)).sum()))

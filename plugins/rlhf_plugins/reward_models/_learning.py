@@ -46,11 +46,14 @@ class LearningConfig(PluginConfig):
     """Passes over the training examples, at most."""
     batch: int = Field(32, ge=1)
     """Examples (pairs, ratings, rankings) in one step."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """`sgd`: stochastic gradient descent with Nesterov momentum 0.9, with half of AdamW's
+    state in memory; it wants a learning rate some hundred times higher."""
     lr: float = Field(3e-4, gt=0)
-    """Learning rate of AdamW at its height. Small models learn well at 3e-4 to 1e-3, those of a billion parameters
+    """Learning rate at its height. With AdamW small models learn well at 3e-4 to 1e-3, those of a billion parameters
     at about 1e-5."""
     weight_decay: float = Field(0.05, ge=0)
-    """Of AdamW, on matrices only."""
+    """On matrices only."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Before the head, and inside the network wherever it has dropout. Training only."""
     patience: int = Field(1, ge=0)
@@ -206,8 +209,15 @@ class LearntReward(RewardModel):
             values = torch.from_numpy(self._valuer.score(valid.rows))
             return float(valid.loss(values, np.arange(len(valid))).detach())
 
-        options = self.config.model_dump(include={"epochs", "batch", "lr", "weight_decay", "patience"})
-        state = Fitting(self._valuer, train, self.run, validate=validation_loss if enough else None, **options).fit()
+        options = self.config.model_dump(include={"epochs", "batch", "optimizer", "lr", "weight_decay", "patience"})
+        state = Fitting(
+            self._valuer,
+            train,
+            self.run,
+            validate=validation_loss if enough else None,
+            after_epoch=lambda epoch: self.run.on_epoch(epoch, self),
+            **options,
+        ).fit()
         self._learn_more(job)
         self._scale(train.rows)
         found = self._calibrate(job, enough)
@@ -241,15 +251,14 @@ class LearntReward(RewardModel):
     def _calibrate(self, job: FitJob, enough: bool) -> dict[str, Metric]:
         """Fit the temperature on the held-out pairs, and measure on them."""
         from rlhf_core import health
-        from rlhf_plugins.reward_models._bradley_terry import fit_temperature, sigmoid
 
         pairs = self._preferences(job.validation)
         margins = self.margins(pairs)
         stated = health.predictions(pairs, margins)
         decided = sum(pair.probability != 0.5 for pair in pairs)
         if enough and decided >= FEWEST_VALIDATION and self.centred:
-            self.temperature = fit_temperature(margins, stated.stated, stated.weight)
-        stated = health.predictions(pairs, sigmoid(margins / self.temperature))
+            self.temperature = health.fit_temperature(margins, stated.stated, stated.weight)
+        stated = health.predictions(pairs, health.sigmoid(margins / self.temperature))
         self.calibration = health.calibration_table(*health.surer_first(stated.predicted, stated.stated, stated.weight))
         trained = self._preferences(job.train)
         longer = health.longer_wins(health.predictions(trained, [pair.probability for pair in trained]))

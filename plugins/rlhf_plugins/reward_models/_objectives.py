@@ -58,11 +58,15 @@ class Pairs:
         return self.weight / self.weight.mean()
 
     def loss(self, values: torch.Tensor, batch: Places) -> torch.Tensor:
-        """Bradley-Terry; see `preference_loss`."""
+        """What `measure` says of the pairs' margins."""
         stated, weight = _like(values, self.stated[batch]), _like(values, self.relative[batch])
         margins = values[0::2] - values[1::2]
         if self.lead is not None:
             margins = margins - _like(values, self.lead[batch])
+        return self.measure(margins, stated, weight)
+
+    def measure(self, margins: torch.Tensor, stated: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """The loss of [B] margins: Bradley-Terry; see `preference_loss`."""
         return preference_loss(margins, stated, weight)
 
     def figures(self, values: torch.Tensor, batch: Places) -> dict[str, float]:

@@ -97,19 +97,17 @@ class HastyPairs(Pairs):
     lapse: float = 0.0
     """Share of such answers."""
 
-    def loss(self, values: torch.Tensor, batch: NDArray[np.int64]) -> torch.Tensor:
+    def measure(self, margins: torch.Tensor, stated: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Bradley-Terry with lapses; see `lapsing_loss`."""
-        stated, weight = (torch.tensor(each[batch]).to(values) for each in (self.stated, self.relative))
-        return lapsing_loss(values[0::2] - values[1::2], stated, weight, self.lapse)
+        return lapsing_loss(margins, stated, weight, self.lapse)
 
 
 class RatedSegments(Pairs):
     """Segments with a rating in [0, 1] instead of a probability; the second of each row is worth nothing."""
 
-    def loss(self, values: torch.Tensor, batch: NDArray[np.int64]) -> torch.Tensor:
+    def measure(self, margins: torch.Tensor, stated: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Mean over the rows of weight * (value - rating)^2."""
-        stated, weight = (torch.tensor(each[batch]).to(values) for each in (self.stated, self.relative))
-        return (weight * (values[0::2] - values[1::2] - stated) ** 2).mean()
+        return (weight * (margins - stated) ** 2).mean()
 
     def figures(self, values: torch.Tensor, batch: NDArray[np.int64]) -> dict[str, float]:
         """Nothing."""

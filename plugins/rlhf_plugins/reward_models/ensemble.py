@@ -133,7 +133,7 @@ class Ensemble(RewardModel):
         """Put the members on one scale, and fit the temperature of what they say together on held-out `pairs`."""
         import numpy as np
 
-        from rlhf_plugins.reward_models._bradley_terry import fit_temperature
+        from rlhf_core.health import fit_temperature
         from rlhf_plugins.reward_models._learning import CENTRE_ON, FEWEST_VALIDATION
 
         questions = [answer.question for answer in islice(job.train.answers(), CENTRE_ON)]
@@ -221,6 +221,9 @@ class MemberRun(Run):
             Checkpoints(folder / f"member-{number}" if folder is not None else None),
         )
         self.parent, self.number = parent, number
+        if number == 0:
+            # Whoever follows the fit follows its first member: the ensemble scores nothing before the last is fitted.
+            self.on_epoch = lambda epoch, model: parent.on_epoch(epoch, model)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Under the member's number."""

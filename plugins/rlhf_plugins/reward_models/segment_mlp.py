@@ -75,8 +75,7 @@ class SegmentMlp(RewardModel):
         In nats a pair, or in squared units of the rating's scale. Raises TrainingError where there is nothing to learn
         from and where the loss isn't finite.
         """
-        from rlhf_core.health import log_loss
-        from rlhf_plugins.reward_models._bradley_terry import fit_temperature, sigmoid
+        from rlhf_core.health import fit_temperature, log_loss, sigmoid
         from rlhf_plugins.reward_models._fitting import Fitting
 
         regress = self.config.loss == "mse"
@@ -110,6 +109,7 @@ class SegmentMlp(RewardModel):
             self.run,
             batch=self.config.batch * self.config.members,
             validate=validation_loss if enough else None,
+            after_epoch=lambda epoch: self.run.on_epoch(epoch, self),
             **options,
         ).fit()
         if enough and not regress:

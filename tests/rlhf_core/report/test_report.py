@@ -19,6 +19,7 @@ from rlhf_core.report import (
     round_headline,
     round_report,
 )
+from rlhf_core.report.card import card
 
 HOSTILE = "<script>alert('x')</script><img src=http://evil.example/x onerror=alert(1)>\"'&{{ 7 * 7 }}"
 VOID = {"meta", "link", "img", "br", "input", "hr"}
@@ -136,6 +137,34 @@ def test_a_round_shows_training_and_every_metric() -> None:
     for expected in ("newsroom, round 2", "promoted", "Why", "Training: text", "4.0 nats [3.8, 4.2]", "—", "1.2 s"):
         assert expected in page.text, expected
     assert len([tag for tag, _ in page.seen if tag == "figure"]) == 4
+
+
+def test_the_report_card_compares_with_champion_and_first_policy() -> None:
+    def with_harm(number: int, harm: float) -> RoundData:
+        data = one_round(number)
+        harmless = {"red_team_harm_rate": metric(harm, 0.02), "stereoset_icat": metric(60.0 + number)}
+        harmless["gold_score_warm_start"] = metric(0.0)
+        return replace(data, metrics={**data.metrics, **harmless, "entropy": metric(2.5)})
+
+    rounds = [with_harm(number, 0.5 - number / 10) for number in range(4)]
+    found = card(rounds[3], rounds[1], rounds[0])
+    assert found is not None
+    assert found.policies == ("round 3", "round 1, champion before it", "warm start")
+    groups = dict(found.groups)
+    assert list(groups) == ["helpfulness", "ethics and safety", "language"]
+    harm = next(line for line in groups["ethics and safety"] if line.title == "red team harm rate")
+    assert harm.values == ("0.2 [0.18, 0.22]", "0.4 [0.38, 0.42]", "0.5 [0.48, 0.52]")
+    win = next(line for line in groups["helpfulness"] if line.title == "win rate vs warm start")
+    assert win.values == ("90 % [86, 94]", "70 % [66, 74]", "—"), "the warm start was not compared with itself"
+    titles = [line.title for lines in groups.values() for line in lines]
+    assert not {"reward model accuracy", "gold score of the warm start"} & set(titles)
+    assert len(titles) == len(set(titles))
+    page = Page(round_report(ABOUT, rounds[3], champion=rounds[1], first=rounds[0]))
+    for expected in ("Report card", "ethics and safety", "0.4 [0.38, 0.42]", "champion before it"):
+        assert expected in page.text
+    assert card(rounds[1], rounds[0], rounds[0]).policies == ("round 1", "warm start, champion before it")  # type: ignore[union-attr]
+    assert card(rounds[0], None, rounds[0]).policies == ("warm start",)  # type: ignore[union-attr]
+    assert card(RoundData(1, {"reward_accuracy": metric(0.8)}), None, None) is None
 
 
 def test_little_data_is_no_error() -> None:

@@ -297,7 +297,7 @@ def test_the_lead_sees_how_everybody_is_doing(store, queue, guest, answered):
     assert "&lt;i&gt;why&lt;/i&gt;" in page and "<i>why" not in page
     assert [name in page for name in ("ann", "ben", "con")] == [True] * 3
     # 4 of 9 pairs with three answers and the last with two: 4 * 2 + 0 = 8 unequal of 9 * 3 + 1 = 28 pairs.
-    assert f"{20 / 28:.2f} <small>10</small>" in page
+    assert f"{20 / 28:.2f} <small>n=10</small>" in page
     assert page.count('class="said"') == 4
 
 

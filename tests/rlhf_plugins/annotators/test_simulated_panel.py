@@ -308,3 +308,44 @@ def test_a_judge_that_must_be_trained_is_refused():
     made = SimulatedPanel(judge={"use": "pairwise"})
     with pytest.raises(PipelineError, match="trained"):
         list(made.annotate([ask("1|a", "0|b")]))
+
+
+def test_a_known_team_answers_as_its_members_do():
+    team = [
+        {"noise": 0.001, "share": 3.0},
+        {"noise": 0.001, "ties": 1000.0},
+        {"noise": 0.001, "lean": 50.0},
+    ]
+    asked = [ask("1|a", "0|b", number=number) for number in range(1200)]
+    asked += [ask("0|a", "1|b", number=number) for number in range(1200, 2400)]
+    made = panel(**EXACT | {"temperature": 1.0, "tie_below": 0.01}, raters=3, team=team)
+    by = {name: [] for name in ("simulated-1", "simulated-2", "simulated-3")}
+    for question, answer in zip(asked, made.annotate(asked), strict=True):
+        by[answer.annotator].append((question.samples[0].text[0], answer.choice))
+    careful, undecided, leaning = by.values()
+    assert set(careful) == {("1", "first"), ("0", "second")}
+    assert {choice for _, choice in undecided} == {"tie"}
+    assert {choice for _, choice in leaning} == {"first"}
+    assert within(len(careful) / len(asked), 0.6, len(asked))
+    # More raters than are known: the fourth is as the first.
+    names = [rater.person for rater in panel(raters=4, team=team).raters]
+    assert names[3] is names[0]
+
+
+def test_what_is_alike_is_seen_surely_where_people_do():
+    asked = [ask("1|a", "0|b", number=number) for number in range(800)]
+    exact = EXACT | {"temperature": 1.0, "temperature_spread": 0.0, "tie_below": 0.5, "alike": 1.0}
+    for clear in (1.0, 0.2):
+        ties = share(list(panel(**exact, alike_noise=clear).annotate(asked)), "tie")
+        # The difference of two perceptions is logistic: P(|x| <= 0.5 / clear).
+        assert within(ties, math.tanh(0.25 / clear), 800), clear
+
+
+def test_raters_lean_differently():
+    asked = [ask("0|a", "0|b", number=number) for number in range(400)]
+    made = panel(**EXACT | {"temperature": 1.0, "temperature_spread": 0.0}, raters=30, position_spread=2.0)
+    leans = [rater.lean() for rater in made.raters]
+    assert 1.4 < (sum(lean**2 for lean in leans) / 30) ** 0.5 < 2.6
+    for rater, lean in zip(made.raters[:6], leans, strict=False):
+        first = share([rater.answer(question, Scores([0.0, 0.0])) for question in asked], "first")
+        assert within(first, 1 / (1 + math.exp(-lean)), 400)

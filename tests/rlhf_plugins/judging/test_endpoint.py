@@ -94,7 +94,7 @@ def test_an_endless_reply_is_cut():
 def test_a_key_neither_stands_in_the_address_nor_travels_in_the_open(monkeypatch):
     with pytest.raises(ValueError, match="holds no password"):
         Endpoint(url="https://me:secret@example.org/v1", model="m")
-    with pytest.raises(ValueError, match="begins with https"):
+    with pytest.raises(ValueError, match="begins with http"):
         Endpoint(url="file:///etc/passwd", model="m")
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     with pytest.raises(RlhfError, match="travel in the open"):

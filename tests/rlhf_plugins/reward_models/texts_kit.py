@@ -53,9 +53,16 @@ def job(base, answers, train=120, validation=40, **options):
     )  # fmt: skip
 
 
-def comparisons(n, seed, **options):
+def comparisons(n, seed, says=lambda rng, counts: counts, **options):
+    """Comparisons of two texts by their `good`s, or by what `says` makes of them."""
+    rng = random.Random(f"says {seed}")
     for question, counts in questions(n, seed, **options):
-        yield Answer(question=question, feedback=question.compare(counts, annotator="a"))
+        yield Answer(question=question, feedback=question.compare(says(rng, counts), annotator="a"))
+
+
+def tied(n, seed):
+    """Nobody sees a difference."""
+    return comparisons(n, seed, says=lambda rng, counts: (0, 0))
 
 
 def scores(model, *texts):

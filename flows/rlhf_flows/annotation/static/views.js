@@ -140,6 +140,7 @@ function extras(page) {
   const { state } = page;
   const found = [];
   if (state.editing != null) {
+    found.push(el("p", { class: "hint" }, `${nameOf(state.editing)} · ${words.edit_hint}`));
     found.push(textField(words.edit_hint, state.edited, (edited) => page.change({ edited }, false), { id: "editor", rows: 5 }));
   }
   if (state.commenting) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import torch
 from rlhf_core.errors import TrainingError
 from rlhf_core.metrics import Metric, bootstrap
 from rlhf_core.rl.kl import k1, k2, k3, next_coefficient
+from rlhf_core.rl.lagrange import next_multiplier, priced
 from rlhf_core.rl.masks import row_sums
 from rlhf_core.rl.rewards import Moments
 from rlhf_plugins.optimizers.text import experience as experiences
+from rlhf_plugins.optimizers.text.constraint import Bound
 from rlhf_plugins.optimizers.text.grading import Graded, RewardScale, opinion, scores_of, shaped
 from rlhf_plugins.optimizers.text.learner import Learner
 from rlhf_plugins.optimizers.text.moving_reference import MovingReference
@@ -38,6 +41,8 @@ class State:
     coefficient: float
     """KL coefficient of the next step."""
     scale: RewardScale = field(default_factory=RewardScale)
+    multiplier: float = 0.0
+    """Price of a unit of cost in the next step; 0 where nothing is bounded."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,9 @@ class Course:
     def __init__(self, task: Task) -> None:
         self.task, self.job, self.config, self.run, self.name = task, task.job, task.config, task.run, task.name
         self.policy, self.reference, self.temperature = task.policy, task.reference, task.temperature
-        self.state = State(task.config.kl.coefficient)
+        bound = task.config.constraint
+        self.state = State(task.config.kl.coefficient, multiplier=bound.multiplier if bound is not None else 0.0)
+        self.bound = Bound(task, bound) if bound is not None else None
         self.moving: MovingReference | None = None
         self.watcher = Watcher(task, task.config.watch) if task.config.watch is not None else None
         self.warned = False
@@ -153,6 +160,7 @@ class Course:
         over_budget = config.kl.budget is not None and kl > config.kl.budget
         learnt = {} if over_budget else learner.learn(batch, number)
 
+        priced_costs = self._follow_costs(batch.costs, over_budget=over_budget)
         seconds = time.perf_counter() - began
         self.run.log(
             {
@@ -169,6 +177,7 @@ class Course:
                 "tokens_per_second": lengths.sum().item() / seconds,
                 "seconds": seconds,
                 **learnt,
+                **{name: metric.value for name, metric in priced_costs.items()},
                 **seen,
             },
             number,
@@ -186,8 +195,21 @@ class Course:
             "kl": bootstrap(divergence.tolist(), seed=seed),
             "answer_tokens": bootstrap(lengths.tolist(), seed=seed),
             "eos_rate": bootstrap(experience.finished.float().tolist(), seed=seed),
+            **priced_costs,
         }
         return Step(metrics, over_budget)
+
+    def _follow_costs(self, costs: Sequence[float], *, over_budget: bool) -> dict[str, Metric]:
+        """The batch's mean cost and the price it was taken off at; the next step has the price that follows from it."""
+        bound, state = self.config.constraint, self.state
+        if bound is None:
+            return {}
+        found = {"cost": bootstrap(costs, seed=self.run.seed), "multiplier": Metric(value=state.multiplier)}
+        if not over_budget:
+            state.multiplier = next_multiplier(
+                state.multiplier, found["cost"].value, limit=bound.limit, rate=bound.rate, most=bound.most
+            )
+        return found
 
     def _experience(self, number: int, *, hidden: bool) -> tuple[list[float], Graded]:
         """The rewards as the reward model gave them, and the graded batch of step `number`."""
@@ -210,9 +232,14 @@ class Course:
         reference, states = opinion(
             self.reference.lm, batch, temperature=self.temperature, size=config.micro_batch, hidden=hidden
         )
+        scores = shaped(raw, state.scale, batch, self.policy.lm.max_new_tokens, config)
+        costs: list[float] = []
+        if self.bound is not None and config.constraint is not None:
+            costs = self.bound.costs(prompts, samples, when=when)
+            scores = priced(scores, torch.tensor(costs).to(scores), state.multiplier, limit=config.constraint.limit)
         graded = Graded(
             experience=batch,
-            scores=shaped(raw, state.scale, batch, self.policy.lm.max_new_tokens, config),
+            scores=scores,
             reference=reference,
             log_ratio=k1(batch.logprobs, reference),
             hidden=states,
@@ -220,6 +247,7 @@ class Course:
             group=config.answers,
             prompts=prompts,
             samples=samples,
+            costs=costs,
         )
         return raw, graded
 
@@ -247,4 +275,8 @@ class Course:
             self.moving.load(folder)
         saved = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         scale = saved["scale"]
-        self.state = State(saved["coefficient"], RewardScale(scale["mean"], scale["std"], Moments(**scale["moments"])))
+        self.state = State(
+            saved["coefficient"],
+            RewardScale(scale["mean"], scale["std"], Moments(**scale["moments"])),
+            saved["multiplier"],
+        )

@@ -30,7 +30,7 @@ class Graded:
 
     experience: Experience
     scores: Tensor
-    """[B] float32: the reward as it counts, normalised, clipped, penalties taken off."""
+    """[B] float32: the reward as it counts, normalised, clipped, penalties and the price of costs taken off."""
     reference: Tensor
     """[B, T] log-probabilities of the tokens under the reference; 0 at masked positions."""
     log_ratio: Tensor
@@ -45,6 +45,8 @@ class Graded:
     """B prompts."""
     samples: Sequence[Sample] = ()
     """B answers as texts, for those who ask about them."""
+    costs: Sequence[float] = ()
+    """B costs, where they are bounded."""
 
     @property
     def penalised(self) -> Tensor:

@@ -25,8 +25,9 @@ class TextOptimizer(Optimizer):
 
     @classmethod
     def reads(cls, config: Any) -> tuple[Path, ...]:
-        """The configuration file of accelerate, where there is one."""
-        return (config.accelerate,) if config.accelerate is not None else ()
+        """The configuration file of accelerate and the folder of a fitted rater, where there are any."""
+        folder = config.constraint.folder if config.constraint is not None else None
+        return tuple(path for path in (config.accelerate, folder) if path is not None)
 
     def learner(self, task: Task) -> Learner:
         """What learns from the graded batches."""
@@ -36,8 +37,9 @@ class TextOptimizer(Optimizer):
         """Train `job.policy` in place, going on from the newest checkpoint.
 
         The metrics are those of the last batch: proxy `reward`, `kl` to the reference (nats an answer), `eos_rate`,
-        `answer_tokens`. Raises TrainingError where rewards, losses or probabilities are not finite (before they reach
-        the weights), where there are no prompts, and where `ptx` has nothing to imitate.
+        `answer_tokens`; with a constraint `cost` and its `multiplier`. Raises TrainingError where rewards, costs,
+        losses or probabilities are not finite (before they reach the weights), where there are no prompts, and where
+        `ptx` has nothing to imitate.
         """
         if self.config.processes > 1 or self.config.accelerate is not None:
             from rlhf_plugins.optimizers.text.launch import optimize_in_processes

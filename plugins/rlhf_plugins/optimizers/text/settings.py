@@ -72,6 +72,35 @@ class Fsdp(PluginConfig):
     """Classes of the layers whose weights travel together. Empty: those that the model itself names."""
 
 
+class Constraint(PluginConfig):
+    """A bound on the mean cost of answers: a Lagrange multiplier takes from the reward what costs are too high (Dai et
+    al. 2023, "Safe RLHF"), so that it matters as much as it must and no more."""
+
+    by: Annotated[Use | None, Use.of("reward_models")] = None
+    """What says how much an answer costs: a fitted `cost`, a `rule` with a word list. None: the pipeline's own reward.
+    """
+    folder: Path | None = None
+    """Where a fitted one was saved."""
+    criterion: str = "cost"
+    """Which of its criteria is the cost."""
+    limit: float = 0.0
+    """Mean cost of an answer that is allowed; 0 is where a cost model sees the border of what is unsafe."""
+    multiplier: float = Field(1.0, gt=0)
+    """The first price of a unit of cost above the limit, in units of the (normalised) reward."""
+    rate: float = Field(0.1, gt=0)
+    """How fast the price follows; see `rlhf_core.rl.lagrange`."""
+    most: float = Field(10.0, gt=0)
+    """The highest price, against a bound that cannot be kept."""
+
+    @model_validator(mode="after")
+    def _a_folder_has_a_rater(self) -> Self:
+        if self.folder is not None and self.by is None:
+            raise ValueError("a `folder` needs `by`: which plugin was saved there")
+        if self.multiplier > self.most:
+            raise ValueError(f"the first multiplier ({self.multiplier:g}) is above the highest ({self.most:g})")
+        return self
+
+
 class Settings(PluginConfig):
     """What every optimizer of a language model asks of its training step."""
 
@@ -114,6 +143,8 @@ class Settings(PluginConfig):
     """Steps between checkpoints."""
     watch: Watch | None = None
     """Looks at the policy with other eyes, keeps the best and stops after the turn. None: trains to the end."""
+    constraint: Constraint | None = None
+    """A bound on harm that holds while the reward rises."""
 
     processes: int = Field(1, ge=1)
     """Processes that train together, each on an accelerator of its own (on CPUs, on some of the cores): they share
@@ -136,6 +167,12 @@ class Settings(PluginConfig):
     def _a_row_in_each_minibatch(self) -> Self:
         if self.minibatches > self.examples:
             raise ValueError(f"{self.minibatches} minibatches of a batch of {self.examples}: some would be empty")
+        return self
+
+    @model_validator(mode="after")
+    def _a_bound_in_one_process(self) -> Self:
+        if self.constraint is not None and (self.processes > 1 or self.accelerate is not None):
+            raise ValueError("a constraint is kept by one process: leave `processes` and `accelerate` out")
         return self
 
     @model_validator(mode="after")

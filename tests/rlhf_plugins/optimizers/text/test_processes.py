@@ -19,10 +19,12 @@ from rlhf_plugins.policies.causal_lm import CausalLm
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo and Unix sockets")
 
 SETTINGS = {"steps": 2, "batch": 5, "answers": 3, "lr": 1e-3, "checkpoint_every": 1, "micro_batch": 4}
+VOWELS = {"use": "rule", "rules": [{"name": "vowels", "pattern": "[aeiou]", "count": True}]}
+"""What the reward likes, so that the best look is not the one before the first step."""
 KINDS = {
     "ppo": (Ppo, {"minibatches": 2, "epochs": 2, "value_epochs": 2}),
     "grpo": (Grpo, {"correction": 2.0, "kl": {"sync": {"alpha": 0.3}}}),
-    "online dpo": (OnlineDpo, {"minibatches": 2, "watch": {"by": {"use": "principles"}, "answers": 5}}),
+    "online dpo": (OnlineDpo, {"minibatches": 2, "watch": {"by": VOWELS, "answers": 32, "every": 1}}),
     "best of n": (BestOfN, {}),
 }
 
@@ -57,7 +59,8 @@ def test_two_processes_do_what_one_does(job, kind, tmp_path):
     assert other_metrics["reward"].value == pytest.approx(metrics["reward"].value)
     for row, other in zip(rows, other_rows, strict=True):
         assert row.keys() == other.keys()
-        for name in row.keys() - {"seconds", "tokens_per_second", "logprob_mismatch"}:
+        # Before the first update all margins are 0, and which of them rounding makes positive is chance.
+        for name in row.keys() - {"seconds", "tokens_per_second", "logprob_mismatch", "pair_accuracy"}:
             assert other[name] == pytest.approx(row[name], rel=1e-3, abs=1e-4), name
 
 

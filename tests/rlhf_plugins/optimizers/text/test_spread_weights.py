@@ -87,6 +87,26 @@ def test_policy_and_reference_on_one_spread_base(job, starter):
 
 
 @pytest.mark.slow
+def test_spread_weights_compute_in_bfloat16_while_they_are_kept_in_float32(job, policy):
+    """Sampling and training still speak of one distribution, and the policy goes where one process would take it."""
+
+    def half():
+        made = policy()
+        made.lm.compute_dtype = torch.bfloat16
+        return made
+
+    before = weights(policy())
+    options = ({}, {"processes": 2, "fsdp": {}})
+    (one, rows, _), (two, others, _) = (trained(Ppo, job(policy=half(), reference=half()), **each) for each in options)
+    for row, other in zip(rows, others, strict=True):
+        # As far apart as the two kinds of products in bfloat16 are in one process.
+        assert other["logprob_mismatch"] < max(2 * row["logprob_mismatch"], 0.01)
+        assert other["kl"] == pytest.approx(row["kl"], abs=0.05)
+        assert other["reward"] == pytest.approx(row["reward"], abs=0.1)
+    assert torch.nn.functional.cosine_similarity(one - before, two - before, dim=0) > 0.9
+
+
+@pytest.mark.slow
 def test_killed_and_resumed_it_is_as_if_nothing_happened(job, tmp_path):
     options = {**SETTINGS, "steps": 3, "processes": 2, "fsdp": {}, "value_model": "network", "lr": 3e-3}
     options |= {"watch": {"by": {"use": "principles"}, "every": 1, "answers": 4, "patience": 5}}
