@@ -14,9 +14,30 @@ def positions(mask: torch.Tensor) -> torch.Tensor:
 
 
 def takes_positions(model: Any) -> bool:
-    """Whether the architecture is told positions; some (ALiBi, recurrent ones) derive them from the mask."""
+    """Whether the architecture is told positions; some (ALiBi, recurrent ones) derive them from the mask, and encoders
+    count in ways of their own.
+    """
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return "position_ids" in inspect.signature(plain.forward).parameters
+    return "position_ids" in inspect.signature(plain.forward).parameters and not is_encoder(plain.config)
+
+
+def is_encoder(config: Any) -> bool:
+    """Whether the architecture reads a text in both directions, as BERT does."""
+    from transformers import MODEL_FOR_MASKED_LM_MAPPING
+
+    return type(config) in MODEL_FOR_MASKED_LM_MAPPING
+
+
+def hidden_states(backbone: Any, ids: torch.Tensor, mask: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """States [B, L, H] of the last layer of a decoder or an encoder; the tokens `ids` [B, L] stand at `places`.
+
+    `mask` is [B, L], or additive [B, 1, L, L]. Encoders need their padding on the right.
+    """
+    options: dict[str, Any] = {} if is_encoder(backbone.config) else {"use_cache": False}
+    if takes_positions(backbone):
+        options["position_ids"] = places
+    states: torch.Tensor = backbone(input_ids=ids, attention_mask=mask, **options).last_hidden_state
+    return states
 
 
 def forward(model: Any, ids: torch.Tensor, mask: torch.Tensor, **options: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from rlhf_core.errors import DataError
-from rlhf_core.lm.forward import positions, takes_positions
+from rlhf_core.lm.forward import hidden_states, is_encoder, positions
 from rlhf_core.lm.loading import quiet
 
 if TYPE_CHECKING:
@@ -19,14 +19,16 @@ HEAD_FILE = "head.safetensors"
 
 
 class ScalarHead(torch.nn.Module):
-    """The decoder of a causal language model (without its token head) and a linear map to one number.
+    """The decoder of a causal language model, or an encoder, without its own head, and a linear map to one number.
 
     With `outputs` there are so many numbers, one a criterion or a bin; `head` gives them all, `forward` takes one.
-    Padding may stand on either side: positions are counted over the real tokens.
+    Padding may stand on either side: positions are counted over the real tokens. An encoder's stands on the right.
     """
 
     def __init__(self, backbone: Any, *, dropout: float = 0.0, outputs: int = 1) -> None:
         super().__init__()
+        if is_encoder(backbone.config) and getattr(backbone, "pooler", None) is not None:
+            backbone.pooler = None  # nobody reads it, and where a checkpoint has none its weights are random
         self.backbone = backbone
         self.dropout = torch.nn.Dropout(dropout)
         width = backbone.config.get_text_config().hidden_size
@@ -48,8 +50,7 @@ class ScalarHead(torch.nn.Module):
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Values float32 [B, L] at every position of `ids` [B, L]; those outside `mask` [B, L] mean nothing."""
-        options: dict[str, Any] = {"position_ids": positions(mask)} if takes_positions(self.backbone) else {}
-        hidden = self.backbone(input_ids=ids, attention_mask=mask, use_cache=False, **options).last_hidden_state
+        hidden = hidden_states(self.backbone, ids, mask, positions(mask))
         values: torch.Tensor = self.head(self.dropout(hidden).to(self.head.weight.dtype)).squeeze(-1).float()
         return values
 

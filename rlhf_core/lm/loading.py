@@ -51,14 +51,28 @@ def load_model(name_or_folder: str | Path, dtype: torch.dtype, *, revision: str 
         )
 
 
-def hidden_size(name_or_folder: str | Path, *, trust_remote_code: bool, revision: str | None) -> int:
-    """Size of the model's hidden states."""
+def load_config(name_or_folder: str | Path, *, trust_remote_code: bool = False, revision: str | None = None) -> Any:
+    """What the model says of its text part: width, context. Raises DataError where there is none."""
     from transformers import AutoConfig
 
     options = {"trust_remote_code": trust_remote_code, "revision": revision or "main"}
     with explained(name_or_folder):
-        width: int = AutoConfig.from_pretrained(str(name_or_folder), **options).get_text_config().hidden_size
-    return width
+        return AutoConfig.from_pretrained(str(name_or_folder), **options).get_text_config()
+
+
+def load_encoder(name_or_folder: str | Path) -> tuple[Any, Any]:
+    """An encoder such as BERT, without a head, in float32 on the accelerator where there is one, and its tokenizer,
+    whose classification and separation tokens then begin and end a text. Raises DataError where there is none.
+    """
+    from transformers import AutoModel
+
+    quiet()
+    tokenizer = load_tokenizer(name_or_folder, trust_remote_code=False)
+    with explained(name_or_folder):
+        model = AutoModel.from_pretrained(str(name_or_folder), use_safetensors=True)
+    if tokenizer.eos_token_id is None:
+        tokenizer.bos_token, tokenizer.eos_token = tokenizer.cls_token, tokenizer.sep_token
+    return model.float().to(best_device()), tokenizer
 
 
 def load_tokenizer(name_or_folder: str | Path, *, trust_remote_code: bool, revision: str | None = None) -> Any:

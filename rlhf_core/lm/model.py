@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from rlhf_core.errors import DataError
 from rlhf_core.lm import lora as adapters
 from rlhf_core.lm.dtypes import Dtype, compute_dtype
-from rlhf_core.lm.loading import Quantised, best_device, hidden_size, load_base, load_model, load_tokenizer, quiet
+from rlhf_core.lm.loading import Quantised, best_device, load_base, load_config, load_model, load_tokenizer, quiet
 from rlhf_core.lm.text import PromptFormat, before_stop
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class LanguageModel:
         """
         import torch
 
-        width = hidden_size(name_or_folder, trust_remote_code=trust_remote_code, revision=revision)
+        width = load_config(name_or_folder, trust_remote_code=trust_remote_code, revision=revision).hidden_size
         compute = compute_dtype(dtype, width)
         base: dict[str, Any] = {
             "name": str(Path(name_or_folder).resolve()) if Path(name_or_folder).is_dir() else str(name_or_folder),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rlhf_core.lm.forward import takes_positions
+from rlhf_core.lm.forward import hidden_states, takes_positions
 from rlhf_core.lm.heads import ScalarHead
 from rlhf_core.lm.precision import computing_in
 
@@ -128,14 +128,9 @@ class Valuer:
         """Hidden states [number of answers, H] at the ends of the answers."""
         ids, segments, places, ends = (tensor.to(self._device) for tensor in _tensors(rows, self.pad))
         alone = all(len(row.answers) == 1 for row in rows)
-        options = {"position_ids": places} if takes_positions(self.scalar.backbone) else {}
+        mask = (segments >= 0).long() if alone else _segment_mask(segments, self._dtype)
         with at_places(last_mlp(self.scalar.backbone), ends) if trimmed else contextlib.nullcontext():
-            hidden: torch.Tensor = self.scalar.backbone(
-                input_ids=ids,
-                attention_mask=(segments >= 0).long() if alone else _segment_mask(segments, self._dtype),
-                use_cache=False,
-                **options,
-            ).last_hidden_state
+            hidden = hidden_states(self.scalar.backbone, ids, mask, places)
         return hidden.flatten(0, 1)[ends]
 
 

@@ -1,4 +1,4 @@
-"""Reward models on a transformer: a decoder with a head, started from the policy or from any causal language model."""
+"""Reward models on a transformer with a head, started from the policy, a causal language model, or an encoder."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from rlhf_core.lm.heads import ScalarHead
+    from rlhf_core.lm.model import LanguageModel
     from rlhf_core.lm.text import PromptFormat
     from rlhf_plugins.reward_models._scoring import Row
 
@@ -27,7 +28,7 @@ class TransformerConfig(LearningConfig):
 
     model: str = "policy"
     """`policy`: starts from the warm-started policy's weights, which already read this kind of text. Otherwise a
-    causal language model by its name on the hub or its folder."""
+    causal language model, or an encoder such as BERT, by its name on the hub or its folder."""
     adapters: bool = False
     """Train adapters and a head on the policy's own frozen base instead of a whole network; they begin as the policy's.
     Needs a policy with `lora`. While the policy is optimised, both are one base in memory."""
@@ -100,9 +101,13 @@ class TransformerReward(LearntReward):
             self.scalar.share_base(policy.lm)
 
     def value_start(self, policy: Policy) -> ScalarHead | None:
-        """A copy, where it gives one number and reads the policy's tokens."""
+        """A copy, where it gives one number and reads the policy's tokens from left to right."""
+        from rlhf_core.lm.forward import is_encoder
+
         if self.scalar is None or self.scalar.head.out_features > 1 or not isinstance(policy, LanguageModelPolicy):
             return None
+        if is_encoder(self.scalar.backbone.config):
+            return None  # it would see the tokens to come
         if self.format.tokenizer.get_vocab() != policy.lm.tokenizer.get_vocab():
             return None
         start = copy.deepcopy(self.scalar)
@@ -118,9 +123,6 @@ class TransformerReward(LearntReward):
 
     def _start(self, job: FitJob, items: Sequence[Any] = ()) -> None:
         """The untrained model: the last round's, the policy's weights, or a model by name."""
-        from rlhf_core.lm.adapted_head import AdaptedHead
-        from rlhf_core.lm.heads import ScalarHead
-        from rlhf_core.lm.model import LanguageModel
         from rlhf_core.lm.text import PromptFormat
         from rlhf_plugins.reward_models._bradley_terry import set_dropout
 
@@ -142,28 +144,38 @@ class TransformerReward(LearntReward):
                 remedy="Set `reward.model` to a model's name or folder, with `max_prompt_tokens` and "
                 "`max_answer_tokens`.",
             )
+        scalar, tokenizer, compute = self._untrained(base, most_prompt, most_answer, outputs)
+        # Kept in float32, because lower precision swallows small updates; `compute` is what it is computed in.
+        self._take(scalar.float(), PromptFormat(tokenizer, most_prompt), most_answer, compute)
+        set_dropout(scalar, self.config.dropout)
+
+    def _untrained(
+        self, base: LanguageModel | None, most_prompt: int, most_answer: int, outputs: int
+    ) -> tuple[ScalarHead, Any, torch.dtype]:
+        """What `model` names with a head on it, its tokenizer, and what to compute in."""
+        from rlhf_core.lm.adapted_head import AdaptedHead
+        from rlhf_core.lm.dtypes import compute_dtype
+        from rlhf_core.lm.forward import is_encoder
+        from rlhf_core.lm.heads import ScalarHead
+        from rlhf_core.lm.loading import load_config, load_encoder
+        from rlhf_core.lm.model import LanguageModel
+
         if self.config.model == "policy":
             assert base is not None
             context = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
-            if context is not None and most_prompt + most_answer > context:
-                raise TrainingError(
-                    f"max_prompt_tokens {most_prompt} and max_answer_tokens {most_answer} are together more than the "
-                    f"{context} tokens the model can see",
-                    remedy=f"Make their sum at most {context}.",
-                )
-            lm = base
+            _check_context(context, most_prompt, most_answer)
             if self.config.adapters:
-                scalar = AdaptedHead.on(base, outputs=outputs)
-            else:
-                scalar = ScalarHead.from_language_model(base, outputs=outputs)
-        else:
-            lm = LanguageModel.from_pretrained(
-                self.config.model, max_prompt_tokens=most_prompt, max_new_tokens=most_answer
-            )
-            scalar = ScalarHead(lm.model.get_decoder(), outputs=outputs)
-        # Kept in float32, because lower precision swallows small updates; `compute` is what it is computed in.
-        self._take(scalar.float(), PromptFormat(lm.tokenizer, most_prompt), most_answer, lm.compute_dtype)
-        set_dropout(scalar, self.config.dropout)
+                return AdaptedHead.on(base, outputs=outputs), base.tokenizer, base.compute_dtype
+            return ScalarHead.from_language_model(base, outputs=outputs), base.tokenizer, base.compute_dtype
+        config = load_config(self.config.model)
+        if is_encoder(config):
+            backbone, tokenizer = load_encoder(self.config.model)
+            # Of some architectures a few positions are for padding; then the tokenizer says how many are left.
+            context = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+            _check_context(min(context, tokenizer.model_max_length), most_prompt, most_answer)
+            return ScalarHead(backbone, outputs=outputs), tokenizer, compute_dtype("auto", config.hidden_size)
+        lm = LanguageModel.from_pretrained(self.config.model, max_prompt_tokens=most_prompt, max_new_tokens=most_answer)
+        return ScalarHead(lm.model.get_decoder(), outputs=outputs), lm.tokenizer, lm.compute_dtype
 
     def _take(self, scalar: ScalarHead, text_format: PromptFormat, answer_tokens: int, compute: torch.dtype) -> None:
         from rlhf_plugins.reward_models._scoring import Valuer
@@ -197,3 +209,13 @@ class TransformerReward(LearntReward):
         packed = [row._replace(answers=[answer for other in rows[:3] for answer in other.answers]) for row in rows[:2]]
         if not self._valuer.check(packed):
             self.run.note("this architecture cannot share a prompt between answers: each is computed on its own")
+
+
+def _check_context(context: int | None, prompt: int, answer: int) -> None:
+    """Raise TrainingError where prompt and answer are together more than the model can see."""
+    if context is not None and prompt + answer > context:
+        raise TrainingError(
+            f"max_prompt_tokens {prompt} and max_answer_tokens {answer} are together more than the {context} tokens "
+            "the model can see",
+            remedy=f"Make their sum at most {context}.",
+        )
