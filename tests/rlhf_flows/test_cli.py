@@ -202,7 +202,7 @@ def test_init_refuses_odd_names(name):
 def test_check_names_file_and_line():
     rlhf("init", "mine")
     path = Path("mine.yaml")
-    path.write_text(path.read_text().replace("questions: 800", "questionz: 800"))
+    path.write_text(path.read_text().replace("questions: 600", "questionz: 600"))
     number = 1 + path.read_text()[: path.read_text().index("questionz")].count("\n")
     result = rlhf("check", "mine.yaml")
     assert result.exit_code == 2
