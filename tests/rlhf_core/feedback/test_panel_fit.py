@@ -76,6 +76,7 @@ def test_known_parameters_come_back_within_their_intervals():
     assert hits >= tried - 3, f"{hits} of {tried}"
 
 
+@pytest.mark.slow
 def test_values_come_back():
     same = {"temperature_spread": 0.0, "tie_spread": 0.0, "position_spread": 0.0, "alike": 0.0}
     names, factors = ("clear", "calm", "short"), (1.6, 1.2, 0.2)
@@ -89,6 +90,7 @@ def test_values_come_back():
     assert set(found[0].config(seed=1)) >= {"use", "raters", "temperature", "values", "values_spread", "seed"}
 
 
+@pytest.mark.slow
 def test_careful_people_without_faults_are_found_to_have_none():
     data = simulated(3, **dict.fromkeys(set(TRUE) - {"temperature", "alike_noise"}, 0.0))
     found = fit_panel(data).options
