@@ -1,19 +1,21 @@
 """Load on the annotators' server: answers a second, how long one takes, and what a SIGKILL in the middle loses.
 
-`python benchmarks/annotation.py --annotators 200 --seconds 60 --think 2` runs `rlhf annotate` in a process of its own;
-every simulated annotator answers as a browser does, thinks (exponentially distributed, `--think` seconds on average)
-and answers again. Half way the server is killed and started anew. Lost is what the server had said was accepted and
-what is not in the store afterwards; it has to be 0.
+    python benchmarks/annotation.py --locust LOCUST [--annotators 200] [--seconds 60] [--think 5] [--json]
+
+`rlhf annotate` runs in a process of its own, and Locust (locust.io) plays the annotators of `annotation_users.py`, who
+answer as browsers do, think (exponentially distributed, `--think` seconds on average) and answer again. `--locust` is
+its program, best from an environment of its own (`pip install locust`). Half way the server is killed and started anew.
+Times are Locust's, of answers that were accepted. Lost is what the server had said was accepted and what is not in the
+store afterwards; it has to be 0.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import csv
 import json
 import os
-import random
-import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,8 +24,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import httpx
-
 from rlhf_core.feedback.forms import Form
 from rlhf_core.feedback.people import People
 from rlhf_core.feedback.queue import QuestionQueue
@@ -31,19 +31,24 @@ from rlhf_core.feedback.store import FeedbackStore
 from rlhf_core.records import Prompt, Question, Sample
 from rlhf_flows.workspace import Workspace
 
+USERS = Path(__file__).with_name("annotation_users.py")
+
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--locust", default="locust", help="Locust's program")
     parser.add_argument("--annotators", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--think", type=float, default=2.0, help="mean seconds between two answers of an annotator")
+    parser.add_argument("--think", type=float, default=5.0, help="mean seconds between two answers of an annotator")
     parser.add_argument("--questions", type=int, default=10_000)
     parser.add_argument("--keep-alive", action="store_true", help="do not kill the server in the middle")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if shutil.which(options.locust) is None:
+        parser.error(f"there is no program {options.locust!r}: pip install locust, and name it with --locust")
     with tempfile.TemporaryDirectory() as folder:
-        found = asyncio.run(measure(options, Path(folder)))
+        found = measure(options, Path(folder))
     if options.json:
         print(json.dumps(found))
     else:
@@ -51,42 +56,43 @@ def main() -> None:
             print(f"{name:<28} {value}")
 
 
-async def measure(options: argparse.Namespace, folder: Path) -> dict[str, float]:
+def measure(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     """Post questions, let everybody answer, compare what was accepted with what is stored."""
     url = Workspace.open(folder).store_url
     with FeedbackStore.open(url) as store:
         QuestionQueue(store).post(Form(), questions(options.questions), campaign="load", round=1)
         people = People(store)
         tokens = [people.invite(f"annotator {number}") for number in range(options.annotators)]
+    (folder / "tokens").write_text("\n".join(tokens))
+    (folder / "accepted").touch()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = start(folder, port)
-    accepted: list[str] = []
-    latencies: list[float] = []
-    there = asyncio.Barrier(options.annotators + 1)
-    crowd = [asyncio.create_task(annotator(token, port, options, there, accepted, latencies)) for token in tokens]
-    await there.wait()
-    begin = time.monotonic()
+    crowd = annotators(options, folder, port)
+    while not (folder / "accepted").stat().st_size and crowd.poll() is None:
+        time.sleep(0.1)
     if not options.keep_alive:
-        await asyncio.sleep(options.seconds / 2)
+        time.sleep(options.seconds / 2)
         server.send_signal(signal.SIGKILL)
         server.wait()
         server = start(folder, port)
-    await asyncio.gather(*crowd)
-    took = time.monotonic() - begin
+    if crowd.wait():
+        raise SystemExit(f"Locust ended with exit code {crowd.returncode}:\n{(folder / 'log').read_text()[-2000:]}")
     server.terminate()
     server.wait()
     with FeedbackStore.open(url) as store:
         stored = [f"{answer.feedback.annotator}\t{answer.question.id}" for answer in store.answers()]
-    latencies.sort()
+    accepted = (folder / "accepted").read_text().splitlines()
+    with (folder / "load_stats.csv").open() as file:
+        (row,) = (row for row in csv.DictReader(file) if row["Name"] == "accepted")
     return {
         "annotators": options.annotators,
         "answers accepted": len(accepted),
-        "answers a second": round(len(accepted) / took, 1),
-        "median ms": round(1000 * latencies[len(latencies) // 2], 1),
-        "p99 ms": round(1000 * latencies[int(0.99 * len(latencies))], 1),
-        "slowest ms": round(1000 * latencies[-1], 1),
+        "answers a second": round(float(row["Requests/s"]), 1),
+        "median ms": round(float(row["Median Response Time"])),
+        "p99 ms": round(float(row["99%"])),
+        "slowest ms": round(float(row["Max Response Time"])),
         "lost": len(set(accepted) - set(stored)),
         "stored twice": len(stored) - len(set(stored)),
         # The kill can hit between the commit and the reply: such an answer is there, and the page sends it again.
@@ -94,51 +100,19 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, float]
     }
 
 
-async def annotator(
-    token: str,
-    port: int,
-    options: argparse.Namespace,
-    there: asyncio.Barrier,
-    accepted: list[str],
-    latencies: list[float],
-) -> None:
-    """One person: answers, thinks, and tries again where the server is away, as the page does."""
-    name = ""
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, follow_redirects=True) as client:
-        await asyncio.sleep(random.random() * options.think)
-        page = await until(lambda: client.get(f"/join/{token}"))
-        client.headers["x-rlhf-csrf"] = re.search('name="csrf" content="(.*?)"', page.text)[1]  # type: ignore[index]
-        name = re.search('class="who">(.*?)<', page.text)[1]  # type: ignore[index]
-        item = (await until(lambda: client.get("/api/next"))).json()["item"]
-        await there.wait()
-        end = time.monotonic() + options.seconds
-        while item is not None and time.monotonic() < end:
-            await asyncio.sleep(min(random.expovariate(1 / options.think), max(0.0, end - time.monotonic())))
-            if time.monotonic() >= end:
-                break
-            given = {"view": "pair", "choice": random.choice(["first", "second", "tie"]), "seconds": 1.0}
-            content = {"form": item["form"], "question": item["question"], "given": given, "draft": {}}
-            reply = await until(lambda content=content: client.post("/api/answer", json=content), latencies)
-            accepted.append(f"{name}\t{item['question']}")
-            item = reply.json()["item"]
-
-
-async def until(request: object, latencies: list[float] | None = None) -> httpx.Response:
-    """The response to `request`, repeated while the server is away; the time of the successful try is noted."""
-    while True:
-        begin = time.monotonic()
-        try:
-            response: httpx.Response = await request()  # type: ignore[operator]
-        except httpx.TransportError:
-            await asyncio.sleep(0.5)
-            continue
-        if response.status_code in (429, 503):
-            await asyncio.sleep(float(response.headers.get("retry-after", 1)))
-            continue
-        response.raise_for_status()
-        if latencies is not None:
-            latencies.append(time.monotonic() - begin)
-        return response
+def annotators(options: argparse.Namespace, folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """Locust, which starts all annotators within some seconds and counts from when they are there."""
+    command = [
+        options.locust, "--locustfile", str(USERS), "--headless", "--users", str(options.annotators),
+        "--spawn-rate", "50", "--reset-stats", "--run-time", f"{options.seconds:.0f}s", "--exit-code-on-error", "0",
+        "--host", f"http://127.0.0.1:{port}", "--csv", str(folder / "load"), "--only-summary",
+    ]  # fmt: skip
+    environment = {
+        **os.environ, "ANNOTATION_TOKENS": str(folder / "tokens"), "ANNOTATION_ACCEPTED": str(folder / "accepted"),
+        "ANNOTATION_THINK": str(options.think),
+    }  # fmt: skip
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
 
 def questions(n: int) -> list[Question]:
