@@ -4,7 +4,7 @@ Why an ended run, and not one that Prefect suspends: Prefect suspends only runs 
 `rlhf run` and the two halves of a round could not wait; a suspended run needs a time after which it fails, while people
 take the time they take; and resuming starts a process that begins the flow anew, which is what starting a new run is.
 What was done lies in the stages' cache either way, the run that goes on begins where the ended one stopped, and the
-store alone says when (`serving.Trigger`), with a server of Prefect's or without.
+store alone says when (`trigger.Trigger`), with a server of Prefect's or without.
 """
 
 from __future__ import annotations
