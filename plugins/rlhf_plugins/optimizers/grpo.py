@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Grpo(TextOptimizer):
     """Group-relative policy optimisation (Shao et al. 2024): answers against the mean of their group.
 
-    Dr. GRPO (Liu et al. 2025) is `scale: none, normalise: limit`; DAPO (Yu et al. 2025) is `normalise: token,
+    As published it is `scale: group, divergence: k3`; the defaults here do not overrun the reward as soon, see there.
+    Dr. GRPO (Liu et al. 2025) is `normalise: limit`; DAPO (Yu et al. 2025) is `scale: group, normalise: token,
     clip_high: 0.28, overlong_margin: ...` with `kl: {coefficient: 0}`. The group's mean holds the answer's own share,
     so of k answers rewards count (k - 1) / k against the divergence; rloo has no such factor.
     """
@@ -29,8 +30,11 @@ class Grpo(TextOptimizer):
         """Prompts a step."""
         answers: int = Field(4, ge=2)
         """Answers to each prompt of a step."""
-        scale: Literal["group", "batch", "none"] = "group"
-        """Whose standard deviation advantages are divided by."""
+        scale: Literal["group", "batch", "none"] = "none"
+        """Whose standard deviation advantages are divided by. With `group` prompts whose answers hardly differ count as
+        much as the others, and the divergence counts for less and less as the policy becomes sure. On the demo's task
+        three seeds ended 51 steps at gold scores of 7.5 to 8.0 with `group`, two at 8.9 and 9.1 with `batch`, three at
+        9.1 to 9.5 with `none`."""
         normalise: Literal["answer", "token", "limit"] = "answer"
         """Over what losses are averaged: `answer` first within each answer, then over answers; `token` over all tokens;
         `limit` sums over tokens at the constant scale of the length limit, which favours no length."""
@@ -40,8 +44,7 @@ class Grpo(TextOptimizer):
         average that of each token's KL(policy || reference), which `kl` in the log reports. Of `k3`, GRPO's own,
         (1 - q/p) grad log p, that of KL(reference || policy): however far a token has risen above the reference q, it
         is pulled back with 1 at most, so that long runs exploit the reward's mistakes. On the demo's task two seeds
-        ended 36 steps at gold scores of 7.8 and 8.3 with `k3`, of 8.5 and 8.8 with `k2`, of 9.0 and 8.9 with
-        `scale: none` besides."""
+        ended 36 steps with `scale: group` at gold scores of 7.8 and 8.3 with `k3`, of 8.5 and 8.8 with `k2`."""
 
     def learner(self, task: Task) -> Learner:
         """Policy gradients with the group's mean as the baseline."""
