@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def main(folder: Path) -> None:
         trainee.step(1.0)
     for name, part in trainable(again.model).items():
         assert torch.equal(whole(part), whole(parts[name])), name
-    print(f"process {world.rank()} agrees", flush=True)
+    os.write(1, f"process {world.rank()} agrees\n".encode())  # in one piece: the processes share a pipe
     accelerator.end_training()
 
 
