@@ -102,8 +102,9 @@ class StageRecord:
 
     def finish(self, result: StageResult, **tags: str) -> None:
         """The stage is done."""
-        self.run.log_metric_objects(result.metrics, self._last())
-        self.run.log_metrics({"seconds": result.seconds}, self._last())
+        last = self._last()
+        self.run.log_metric_objects(result.metrics, last)
+        self.run.log_metrics({"seconds": result.seconds}, last)
         self.run.set_tags(
             {"rlhf.artifact": result.ref.uri, "rlhf.summary": str(result.info.get("summary", "")), **tags}
         )

@@ -23,11 +23,11 @@ def round_report(record: CampaignRecord, workspace: Workspace, campaign: Campaig
     """Write the report of the last round, beside the earlier ones, and attach it to the round's MLflow run."""
     last = campaign.rounds[-1]
     path = folder(record, workspace) / f"round-{last.number}.html"
-    one, first = _data(record, workspace, last), _data(record, workspace, campaign.rounds[0])
-    champion = _data(record, workspace, campaign.champion_before(last.number)) if last.number else None
-    write_atomically(path, pages.round_report(_about(record), one, champion=champion, first=first))
+    rounds = [_data(record, workspace, done) for done in campaign.rounds]
+    champion = rounds[campaign.champion_before(last.number).number] if last.number else None
+    write_atomically(path, pages.round_report(_about(record), rounds[-1], champion=champion, first=rounds[0]))
     record.round_run(last.number).log_artifact(path, "report")
-    record.run.describe(campaign_headline([_data(record, workspace, done) for done in campaign.rounds]))
+    record.run.describe(campaign_headline(rounds))
     return path
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
+
+from rlhf_core.errors import RlhfError
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -30,3 +33,15 @@ def is_in_the_open(url: str) -> bool:
     """Whether everybody on the way to the server can read what is sent to it."""
     parts = urlsplit(url)
     return parts.scheme == "http" and parts.hostname not in LOCAL_NAMES
+
+
+def key_for(url: str, variable: str) -> str:
+    """The key in the environment's `variable`, or nothing. Raises RlhfError where it would travel in the open."""
+    key = os.environ.get(variable, "")
+    if key and is_in_the_open(url):
+        raise RlhfError(
+            f"the key in {variable} would travel in the open",
+            where=url,
+            remedy="Use an https:// address, or unset the variable where the service needs no key.",
+        )
+    return key

@@ -147,10 +147,8 @@ class LanguageModel:
         Sampling, scoring and training of one model must all happen inside, or their log-probs disagree.
         """
         from rlhf_core.lm.precision import computing_in
-        from rlhf_core.lm.sharding import is_spread
 
-        # Spread weights are cast as they come together.
-        return contextlib.nullcontext() if is_spread(self.model) else computing_in(self.model, self.compute_dtype)
+        return computing_in(self.model, self.compute_dtype)
 
     def encode(self, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:
         """Left-padded token ids and attention mask, both [B, P] int64, on the model's device.

@@ -9,12 +9,19 @@ from typing import Any
 
 import torch
 
+from rlhf_core.lm.sharding import is_spread
+
 ONE_AT_A_TIME = threading.RLock()
 """Held while a model is not what it looks like: two threads may use one model."""
 
 
 def computing_in(model: Any, dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
-    """Let `model` compute in `dtype` inside, whatever its weights are kept in."""
+    """Let `model` compute in `dtype` inside, whatever its weights are kept in.
+
+    Nothing is to be done where they are spread over processes: they are cast as they come together.
+    """
+    if is_spread(model):
+        return contextlib.nullcontext()
     weight = next(model.parameters())
     if dtype == weight.dtype:
         return contextlib.nullcontext()

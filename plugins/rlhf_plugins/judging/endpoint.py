@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from pydantic import Field, JsonValue
 
 from rlhf_core.errors import RlhfError
 from rlhf_core.plugins import PluginConfig
-from rlhf_plugins.addresses import Address, is_in_the_open
+from rlhf_plugins.addresses import Address, key_for
 from rlhf_plugins.judging.case import Case, Opinion
 from rlhf_plugins.judging.posting import patiently, post
 
@@ -49,13 +48,7 @@ class EndpointJudge:
     def __init__(self, endpoint: Endpoint, principles: str, seed: int) -> None:
         self.endpoint, self.principles, self.seed = endpoint, principles, seed
         self._answered = False
-        key = os.environ.get(endpoint.key_variable, "")
-        if key and is_in_the_open(endpoint.url):
-            raise RlhfError(
-                f"the key in {endpoint.key_variable} would travel in the open",
-                where=endpoint.url,
-                remedy="Use an https:// address, or unset the variable where the server needs no key.",
-            )
+        key = key_for(endpoint.url, endpoint.key_variable)
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def opinions(self, cases: Sequence[Case]) -> list[Opinion]:

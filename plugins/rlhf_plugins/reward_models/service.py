@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from pydantic import Field, JsonValue
 from rlhf_core.errors import RlhfError
 from rlhf_core.plugins import TEXT, PluginConfig, RewardModel, Scores
 from rlhf_core.records import Prompt, Sample
-from rlhf_plugins.addresses import Address, is_in_the_open
+from rlhf_plugins.addresses import Address, key_for
 from rlhf_plugins.reward_models._learning import text_of
 
 
@@ -61,17 +60,10 @@ class Service(RewardModel):
         config = self.config
         if not samples:
             return Scores([], criteria={name: [] for name in config.scores})
-        key = os.environ.get(config.key_variable, "")
-        if key and is_in_the_open(config.url):
-            raise RlhfError(
-                f"the key in {config.key_variable} would travel in the open",
-                where=config.url,
-                remedy="Use an https:// address, or unset the variable where the service needs no key.",
-            )
         send: dict[str, Any] = {}
-        if key:
-            send = {"params": {"key": key}} if config.key_as == "query" else {}
-            send |= {"headers": {"Authorization": f"Bearer {key}"}} if config.key_as == "bearer" else {}
+        if key := key_for(config.url, config.key_variable):
+            query = config.key_as == "query"
+            send = {"params": {"key": key}} if query else {"headers": {"Authorization": f"Bearer {key}"}}
         bodies = [
             filled(config.body, text_of(sample, self)[: config.max_characters], prompt.content)
             for prompt, sample in zip(prompts, samples, strict=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ from rlhf_core.errors import TrainingError
 from rlhf_core.lm.adapted_head import AdaptedHead
 from rlhf_core.lm.heads import ScalarHead
 from rlhf_core.lm.precision import computing_in
-from rlhf_core.lm.sharding import is_spread
 from rlhf_plugins import world
 from rlhf_plugins.optimizers.text.experience import Experience
 from rlhf_plugins.sharding import is_asked, shard
@@ -87,8 +85,7 @@ class Network(ValueModel):
 
     def values(self, part: Experience, hidden: Tensor | None) -> Tensor:
         """Values [b, T]."""
-        # Spread weights are cast as they come together.
-        with contextlib.nullcontext() if is_spread(self.scalar) else computing_in(self.scalar, self.compute_dtype):
+        with computing_in(self.scalar, self.compute_dtype):
             return self.scalar(part.ids, part.attention)[:, part.start - 1 : -1]
 
 
