@@ -1,4 +1,4 @@
-"""Spreading weights over processes as accelerate was told to: its FSDP settings, applied by its own function."""
+"""Spreading weights over processes as accelerate was told to: by torch's FSDP or by DeepSpeed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 from rlhf_core.errors import TrainingError
 from rlhf_core.lm.sharding import is_spread, spread
 from rlhf_core.lm.shared import Wearing
+from rlhf_plugins import zero
+from rlhf_plugins.trainee import Trainee
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -20,13 +22,15 @@ _told: list[Accelerator] = []
 
 
 def join() -> Accelerator:
-    """Become one of the processes that accelerate launched; with FSDP, what is trained from now on is spread over them.
+    """Become one of the processes that accelerate launched; what is trained from now on is spread over them if asked.
 
     To be called before models are loaded. Raises TrainingError where the settings ask for what is not done here.
     """
     from accelerate import Accelerator
     from accelerate.utils import FullyShardedDataParallelPlugin
 
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
+        return _join_deepspeed()
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
         return Accelerator()
     if os.environ.get("FSDP_VERSION", "1") != "2":
@@ -51,9 +55,31 @@ def join() -> Accelerator:
     return accelerator
 
 
+def _join_deepspeed() -> Accelerator:
+    from accelerate import Accelerator
+    from accelerate.utils import DeepSpeedPlugin
+    from transformers.integrations import unset_hf_deepspeed_config
+
+    plugin = DeepSpeedPlugin(zero3_init_flag=False)
+    zero.settings(plugin.deepspeed_config, torch.float32)
+    accelerator = Accelerator(deepspeed_plugin=plugin)
+    # Models are loaded whole: what becomes of them first, a value model for example, knows nothing of parts.
+    unset_hf_deepspeed_config()
+    _told.append(accelerator)
+    return accelerator
+
+
 def is_asked() -> bool:
     """Whether weights are to be spread in this process."""
     return bool(_told)
+
+
+def trained(module: torch.nn.Module, model: Any, dtype: torch.dtype, *, lr: float, max_grad_norm: float) -> Trainee:
+    """`module` in training, with the weights of its part `model`, a transformer, spread where that is asked."""
+    if asked := _asked_of_deepspeed():
+        return zero.ZeroTrainee(module, model, asked, dtype, lr=lr, max_grad_norm=max_grad_norm)
+    shard(model, dtype)
+    return Trainee(module, lr=lr, max_grad_norm=max_grad_norm)
 
 
 def shard(model: Any, dtype: torch.dtype) -> None:
@@ -62,6 +88,11 @@ def shard(model: Any, dtype: torch.dtype) -> None:
     Nothing happens otherwise, or where that was done before, to `model` or the base that it shares.
     """
     if not _told or isinstance(model, Wearing) or is_spread(model):
+        return
+    if asked := _asked_of_deepspeed():
+        # The lower stages spread only what training adds to a model.
+        if asked["zero_optimization"]["stage"] == 3:
+            zero.Zero(model.requires_grad_(False), zero.settings(asked, dtype))
         return
     from accelerate.utils import fsdp2_prepare_model
     from torch.distributed.fsdp import MixedPrecisionPolicy
@@ -83,6 +114,12 @@ def shard(model: Any, dtype: torch.dtype) -> None:
     finally:
         accelerator.state.fsdp_plugin = asked
     spread(model, after_forward=bool(plugin.reshard_after_forward))
+
+
+def _asked_of_deepspeed() -> dict[str, Any]:
+    """DeepSpeed's settings; empty where it is not asked."""
+    plugin = _told[0].state.deepspeed_plugin if _told else None
+    return {} if plugin is None else plugin.deepspeed_config
 
 
 def _layers(model: Any) -> list[str]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from rlhf_core.lm.forward import forward, takes_positions
 from rlhf_core.lm.packing import Packed, pack
 from rlhf_core.lm.precision import ONE_AT_A_TIME, computes_again
+from rlhf_core.lm.sharding import entrance
 
 NAME = "rlhf_shared_prompts"
 MOST_SCORES = 2**27
@@ -109,7 +110,7 @@ def packed_output(model: Any, packed: Packed, **options: Any) -> Any:
     prompts = int(packed.lasts[-1]) + 1
     keep = torch.cat([packed.lasts, torch.arange(prompts, tokens, device=packed.ids.device)])
     with attending(model, PackedAttention(packed)):
-        return model(
+        return entrance(model)(
             input_ids=packed.ids.unsqueeze(0),
             position_ids=packed.positions.unsqueeze(0),
             use_cache=False,

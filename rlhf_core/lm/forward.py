@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from rlhf_core.lm.sharding import entrance
+
 
 def positions(mask: torch.Tensor) -> torch.Tensor:
     """Position of each token among the real tokens of its row, [B, L] int64, wherever the padding stands."""
@@ -44,4 +46,4 @@ def forward(model: Any, ids: torch.Tensor, mask: torch.Tensor, **options: Any) -
     """Run `model` on padded `ids` [B, L] with explicit positions, so that padding on either side changes nothing."""
     if takes_positions(model):
         options["position_ids"] = positions(mask)[:, -ids.shape[1] :]
-    return model(input_ids=ids, attention_mask=mask, **{"use_cache": False, **options})
+    return entrance(model)(input_ids=ids, attention_mask=mask, **{"use_cache": False, **options})

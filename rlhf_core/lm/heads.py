@@ -11,6 +11,7 @@ import torch
 from rlhf_core.errors import DataError
 from rlhf_core.lm.forward import hidden_states, is_encoder, positions
 from rlhf_core.lm.loading import quiet
+from rlhf_core.lm.sharding import fill, whole
 
 if TYPE_CHECKING:
     from rlhf_core.lm.model import LanguageModel
@@ -61,11 +62,10 @@ class ScalarHead(torch.nn.Module):
         values: torch.Tensor = self(ids, mask).gather(1, last.clamp(min=0).unsqueeze(1)).squeeze(1)
         return values
 
-    @torch.no_grad()
     def rescale(self, mean: float, std: float) -> None:
         """Give (value - `mean`) / `std` from now on in the place of each value."""
-        self.head.weight.div_(std)
-        self.head.bias.sub_(mean).div_(std)
+        fill(self.head.weight, whole(self.head.weight) / std)
+        fill(self.head.bias, (whole(self.head.bias) - mean) / std)
 
     def save(self, folder: Path) -> None:
         """Write the backbone as a Hugging Face folder and the head beside it, all safetensors."""

@@ -1,22 +1,71 @@
 """Models whose weights are spread over the processes that train them together (fully sharded data parallelism).
 
 Each process keeps a part of every weight, of its gradient and of its moments (Zhao et al. 2023; torch's `fully_shard`).
-Outside its computations such a model's parameters are `DTensor`s, of which each process sees its own part.
+Outside its computations such a model's parameters are `DTensor`s, of which each process sees its own part. Whoever
+spreads weights in another way says so by an `Engine` on the model and on each of its weights.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from rlhf_core.lm.shared import Wearing
 
-SPREAD = "_spread_after_forward"
-"""Where a spread model keeps whether its layers give their weights back after a forward pass."""
+SPREAD = "_spread"
+"""Where a spread model keeps who spreads it, and a weight that is no `DTensor` who has its true value."""
+
+
+class Spread(Protocol):
+    """How the weights of a model are spread."""
+
+    def gathered(self, model: Any) -> contextlib.AbstractContextManager[None]:
+        """See the function."""
+        ...
+
+
+class Engine(Spread, Protocol):
+    """What runs a model in its place and has the true values of its weights; all processes must ask at once."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """A forward pass of the model."""
+        ...
+
+    def shape(self, weight: Tensor) -> torch.Size:
+        """Of all of `weight`."""
+        ...
+
+    def whole(self, weight: Tensor) -> Tensor:
+        """All of `weight`, a copy in float32, in every process."""
+        ...
+
+    def fill(self, weight: Tensor, value: Tensor) -> None:
+        """Give `weight` the `value` that every process holds whole."""
+        ...
+
+
+class FullyShared:
+    """Spread by torch's `fully_shard`; layers keep their weights after a forward pass or not."""
+
+    def __init__(self, *, after_forward: bool) -> None:
+        self.after_forward = after_forward
+
+    @contextlib.contextmanager
+    def gathered(self, model: Any) -> Iterator[None]:
+        """All layers keep all weights inside."""
+        for part in _parts(model):
+            part.unshard()
+        model.set_reshard_after_forward(False)
+        try:
+            yield
+        finally:
+            model.set_reshard_after_forward(self.after_forward)
+            give_back(model)
 
 
 def spread(model: Any, *, after_forward: bool) -> None:
@@ -28,12 +77,25 @@ def spread(model: Any, *, after_forward: bool) -> None:
         # A sum in the collective itself: not every backend can scale, and gloo cannot average.
         part.set_force_sum_reduction_for_comms(True)
     model.set_reshard_after_forward(after_forward)
-    setattr(model, SPREAD, after_forward)
+    setattr(model, SPREAD, FullyShared(after_forward=after_forward))
+
+
+def run_by(model: Any, engine: Engine) -> None:
+    """Let `engine` run `model` from now on, and answer for its weights."""
+    vars(model)[SPREAD] = engine
+    for weight in model.parameters():
+        vars(weight)[SPREAD] = engine
+
+
+def entrance(model: Any) -> Any:
+    """What is to be called in the place of `model`: what runs it, where that is something else."""
+    engine = vars(model).get(SPREAD)
+    return engine if callable(engine) else model
 
 
 def is_spread(model: Any) -> bool:
     """Whether the weights of `model`, or of the base it shares, are spread."""
-    return dist.is_available() and dist.is_initialized() and hasattr(_own(model), SPREAD)
+    return dist.is_available() and dist.is_initialized() and SPREAD in vars(_own(model))
 
 
 @contextlib.contextmanager
@@ -47,14 +109,8 @@ def gathered(model: Any) -> Iterator[None]:
         yield
         return
     model = _own(model)
-    for part in _parts(model):
-        part.unshard()
-    model.set_reshard_after_forward(False)
-    try:
+    with vars(model)[SPREAD].gathered(model):
         yield
-    finally:
-        model.set_reshard_after_forward(getattr(model, SPREAD))
-        give_back(model)
 
 
 def give_back(model: Any) -> None:
@@ -65,7 +121,7 @@ def give_back(model: Any) -> None:
 
 
 def is_part(tensor: Tensor) -> bool:
-    """Whether each process holds a part of `tensor` alone."""
+    """Whether each process holds a part of `tensor` alone, by torch's own means."""
     if not (dist.is_available() and dist.is_initialized()):
         return False
     from torch.distributed.tensor import DTensor
@@ -73,13 +129,32 @@ def is_part(tensor: Tensor) -> bool:
     return isinstance(tensor, DTensor)
 
 
+def shape(weight: Tensor) -> torch.Size:
+    """Of all of a weight that may be spread."""
+    engine: Engine | None = vars(weight).get(SPREAD)
+    return weight.shape if engine is None else engine.shape(weight)
+
+
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor that may be spread, in every process; all processes must ask."""
-    return tensor.full_tensor() if is_part(tensor) else tensor  # type: ignore[attr-defined]
+    engine: Engine | None = vars(tensor).get(SPREAD)
+    if engine is not None:
+        return engine.whole(tensor)
+    return tensor.detach().full_tensor() if is_part(tensor) else tensor.detach()  # type: ignore[attr-defined]
+
+
+@torch.no_grad()
+def fill(weight: Tensor, value: Tensor) -> None:
+    """Give `weight`, spread or not, a `value` that every process holds whole, or that is spread as it is."""
+    engine: Engine | None = vars(weight).get(SPREAD)
+    if engine is not None:
+        engine.fill(weight, value)
+    else:
+        weight.copy_(like(weight, value))
 
 
 def like(weight: Tensor, value: Tensor) -> Tensor:
-    """`value`, which every process holds whole, spread as `weight` is."""
+    """`value`, which every process holds whole, spread as `weight` is by torch's own means."""
     if not is_part(weight) or is_part(value):
         return value
     from torch.distributed.tensor import distribute_tensor
@@ -89,8 +164,8 @@ def like(weight: Tensor, value: Tensor) -> Tensor:
 
 
 def kept(weight: Tensor) -> Tensor:
-    """A copy of `weight` to come back to: on the CPU, of one that is spread each process's part where it is."""
-    return weight.detach().clone() if is_part(weight) else weight.detach().to("cpu", copy=True)
+    """A copy of `weight` to come back to: on the CPU, of a `DTensor` each process's part where it is."""
+    return weight.detach().clone() if is_part(weight) else whole(weight).to("cpu", copy=True)
 
 
 def _parts(model: Any) -> list[Any]:

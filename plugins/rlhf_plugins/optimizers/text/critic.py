@@ -20,11 +20,11 @@ from rlhf_plugins.optimizers.text.experience import Experience
 from rlhf_plugins.optimizers.text.grading import Graded, RewardScale
 from rlhf_plugins.optimizers.text.learner import accumulate, minibatches, tokens_an_update
 from rlhf_plugins.optimizers.text.values import HeadOnReference, Network, ValueModel, all_values, keep, take_over
-from rlhf_plugins.trainee import Trainee
 
 if TYPE_CHECKING:
     from rlhf_core.lm.heads import ScalarHead
     from rlhf_plugins.optimizers.text.task import Task
+    from rlhf_plugins.trainee import Trainee
 
 VALUE_STREAM = 2
 """Which random numbers order the critic's minibatches."""
@@ -62,7 +62,7 @@ class Critic(Credit):
                 self.starts_as_reward = False
             else:
                 task.run.note("the last round left no value model of this shape: starting from a fresh one")
-        self.trainee = Trainee(self.model, lr=config.value_lr, max_grad_norm=config.max_grad_norm)
+        self.trainee = self.model.trainee(lr=config.value_lr, max_grad_norm=config.max_grad_norm)
 
     def begin(self, scale: RewardScale) -> None:
         """A value model that starts as the reward model counts in the scaled reward."""
@@ -139,7 +139,7 @@ def fit_values(
 
     rows, key = len(lesson.experience.ids), (seed, VALUE_STREAM, step)
     for chunk in minibatches(rows, config.value_epochs, config.minibatches, key):
-        total = accumulate(lesson.experience, chunk, config.micro_batch, loss)
+        total = accumulate(trainee, lesson.experience, chunk, config.micro_batch, loss)
         norms.append(trainee.step(total))
         losses.append(total)
     return {"value_loss": float(np.mean(losses)), "value_grad_norm": float(np.mean(norms))}

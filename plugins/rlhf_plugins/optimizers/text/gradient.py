@@ -179,7 +179,7 @@ def improve_policy(
                     weights=lesson.pull.weights[index, :width],
                     tokens=tokens,
                 )
-            value.backward()
+            trainee.backward(value)
             logprobs = logprobs.detach()
             moved += masked_sum(k3(part.logprobs, logprobs), part.mask).item()
             distance += masked_sum((part.logprobs - logprobs).abs(), part.mask).item()
@@ -196,11 +196,11 @@ def improve_policy(
             # No update yet: every difference is the sampling engine's numerics against the trainer's.
             logged["logprob_mismatch"] = distance / chunk_tokens
         elif config.early_stop_kl is not None and moved / chunk_tokens > config.early_stop_kl:
-            trainee.optimizer.zero_grad()
+            trainee.forget()
             logged["early_stop"] = 1.0
             break
         if imitate is not None:
-            imitation = imitation_gradient(lm, imitate(update, len(chunk)), config)
+            imitation = imitation_gradient(lm, trainee, imitate(update, len(chunk)), config)
             logged["ptx_loss"] += imitation
             loss += config.ptx * imitation
         norms.append(trainee.step(loss))

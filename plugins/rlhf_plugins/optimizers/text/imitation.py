@@ -16,6 +16,7 @@ from rlhf_plugins.optimizers.text.experience import Experience
 if TYPE_CHECKING:
     from rlhf_core.lm.model import LanguageModel
     from rlhf_plugins.optimizers.text.settings import GradientSettings
+    from rlhf_plugins.trainee import Trainee
 
 
 class Shown(NamedTuple):
@@ -53,7 +54,9 @@ def texts_of(answers: Sequence[Answer]) -> list[Shown]:
     ]
 
 
-def imitation_gradient(lm: LanguageModel, demonstrations: Sequence[Shown], config: GradientSettings) -> float:
+def imitation_gradient(
+    lm: LanguageModel, trainee: Trainee, demonstrations: Sequence[Shown], config: GradientSettings
+) -> float:
     """Add the gradient of the weighted imitation loss, times `ptx`; returns the loss without it, nats a token."""
     shown = demonstrated(lm, demonstrations)
     weights = torch.tensor([each.weight for each in demonstrations], device=shown.ids.device)
@@ -63,6 +66,6 @@ def imitation_gradient(lm: LanguageModel, demonstrations: Sequence[Shown], confi
         with lm.autocast():
             logprobs, _ = sequence_logprobs(lm.model, part.ids, part.attention, part.start)
         loss = imitation_loss(logprobs, part.mask, weights[index], tokens=tokens)
-        (config.ptx * loss).backward()
+        trainee.backward(config.ptx * loss)
         total += loss.item()
     return world.totals(total)[0]

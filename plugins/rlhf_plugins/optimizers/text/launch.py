@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import json
 import os
 import socket
@@ -45,7 +46,7 @@ def optimize_in_processes(optimizer: Optimizer, job: OptimizeJob) -> dict[str, M
     assert isinstance(job.policy, LanguageModelPolicy)
     assert isinstance(job.reference, LanguageModelPolicy)
     if optimizer.config.accelerate is not None:
-        refuse_deepspeed(optimizer.config.accelerate)
+        check_file(optimizer.config.accelerate, optimizer.config.fsdp)
     with tempfile.TemporaryDirectory(prefix="rlhf-") as name:
         folder = Path(name)
         _write_job(folder, optimizer, job)
@@ -136,33 +137,30 @@ def command(config: Any, folder: Path) -> list[str]:
     return [*launcher, "-m", "rlhf_plugins.optimizers.text.worker", str(folder)]
 
 
-def refuse_deepspeed(file: Path) -> None:
-    """Raise TrainingError where accelerate's `file` asks for DeepSpeed, with the settings of `fsdp` that do the same.
-
-    DeepSpeed's engine takes the optimizer's steps itself, in place of the one that refuses what is not finite and that
-    resumes to the bit; ZeRO's stages 2 and 3 (Rajbhandari et al. 2020) are what FSDP does.
-    """
+def check_file(file: Path, fsdp: Fsdp | None) -> None:
+    """Raise TrainingError where accelerate's `file` is none, or asks for DeepSpeed and that cannot be."""
     try:
         settings = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        if settings.get("distributed_type") != "DEEPSPEED":
-            return
-        asked = settings.get("deepspeed_config") or {}
-        own = asked.get("deepspeed_config_file")
-        zero = json.loads(Path(own).read_text(encoding="utf-8")).get("zero_optimization", {}) if own else {}
+        asks = settings.get("distributed_type") == "DEEPSPEED"
     except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise TrainingError(
             f"that is no configuration of accelerate: {error}",
             where=f"optimize.accelerate: {file}",
             remedy="Let `accelerate config --config_file FILE` write one.",
         ) from error
-    stage = zero.get("stage", asked.get("zero_stage", 2))
-    words = "" if stage == 3 else "reshard_after_forward: false"
-    raise TrainingError(
-        "accelerate is set to DeepSpeed, which takes the optimizer's steps out of our hands",
-        where=f"optimize.accelerate: {file}",
-        remedy=f"FSDP does what ZeRO {stage} does, without another package: put `fsdp: {{{words}}}` under `optimize:`, "
-        "and drop the file or set its distributed_type to MULTI_GPU. Nothing is offloaded.",
-    )
+    if asks and fsdp is not None:
+        raise TrainingError(
+            "accelerate is set to DeepSpeed, and `fsdp` asks for another way to spread the weights",
+            where=f"optimize.accelerate: {file}",
+            remedy="Drop one of the two.",
+        )
+    if asks and importlib.util.find_spec("deepspeed") is None:
+        raise TrainingError(
+            "accelerate is set to DeepSpeed, which is not installed",
+            where=f"optimize.accelerate: {file}",
+            remedy="`pip install 'rlhf-pipeline[deepspeed]'`, or put `fsdp: {}` under `optimize:`: it spreads weights "
+            "like ZeRO 3, without another package.",
+        )
 
 
 def fsdp_options(fsdp: Fsdp) -> list[str]:
@@ -178,6 +176,8 @@ def fsdp_options(fsdp: Fsdp) -> list[str]:
 def _workers(folder: Path, optimizer: Optimizer) -> Iterator[IO[str]]:
     """Running workers, and the lines from and to process 0; they are ended on leaving."""
     environment = {"OMP_NUM_THREADS": _threads(optimizer.config.processes), **os.environ}
+    # What DeepSpeed builds, it builds with the ninja that is installed beside it.
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     with (
         socket.socket(socket.AF_UNIX) as server,
         (folder / OUTPUT).open("w", encoding="utf-8") as output,

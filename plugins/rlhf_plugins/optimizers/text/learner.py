@@ -13,11 +13,11 @@ from torch import Tensor
 from rlhf_plugins import world
 from rlhf_plugins.optimizers.text.experience import Experience
 from rlhf_plugins.optimizers.text.grading import Graded, RewardScale
-from rlhf_plugins.sharding import shard
-from rlhf_plugins.trainee import Trainee
+from rlhf_plugins.sharding import shard, trained
 
 if TYPE_CHECKING:
     from rlhf_plugins.optimizers.text.task import Task
+    from rlhf_plugins.trainee import Trainee
 
 POLICY_STREAM = 3
 """Which random numbers order the policy's minibatches; the course and the critic use others."""
@@ -32,9 +32,14 @@ class Learner:
     def __init__(self, task: Task) -> None:
         self.config: Any = task.config
         self.run, self.lm, self.temperature = task.run, task.policy.lm, task.temperature
-        for lm in (task.policy.lm, task.reference.lm):
-            shard(lm.model, lm.compute_dtype)
-        self.actor = Trainee(self.lm.model, lr=self.config.lr, max_grad_norm=self.config.max_grad_norm)
+        self.actor = trained(
+            self.lm.model,
+            self.lm.model,
+            self.lm.compute_dtype,
+            lr=self.config.lr,
+            max_grad_norm=self.config.max_grad_norm,
+        )
+        shard(task.reference.lm.model, task.reference.lm.compute_dtype)
 
     def begin(self, scale: RewardScale) -> None:
         """Called before the first step, with the reward's zero and unit; not where a checkpoint is gone on from."""
@@ -67,7 +72,11 @@ def minibatches(rows: int, epochs: int, parts: int, key: tuple[int, ...]) -> Ite
 
 
 def accumulate(
-    experience: Experience, rows: Tensor, size: int | None, loss: Callable[[Experience, Tensor], Tensor]
+    trainee: Trainee,
+    experience: Experience,
+    rows: Tensor,
+    size: int | None,
+    loss: Callable[[Experience, Tensor], Tensor],
 ) -> float:
     """Add up the gradients of `loss(part, index)` over this process's share of `rows`, at most `size` rows at a time.
 
@@ -76,7 +85,7 @@ def accumulate(
     total = 0.0
     for index, part in experience.pieces(size, rows.to(experience.ids.device)):
         value = loss(part, index)
-        value.backward()
+        trainee.backward(value)
         total += value.item()
     return world.totals(total)[0]
 

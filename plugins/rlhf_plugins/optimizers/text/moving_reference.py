@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from rlhf_core.errors import TrainingError
-from rlhf_core.lm.sharding import give_back, like
+from rlhf_core.lm.sharding import fill, give_back, shape, whole
 from rlhf_core.lm.shared import OWN, worn_by
 from rlhf_plugins.trainee import read_weights, trainable, write_weights
 
@@ -33,11 +33,17 @@ class MovingReference:
         wearer = worn_by(task.reference.lm.model)
         every = dict(task.reference.lm.model.named_parameters())
         names = {name: name.replace(f".{OWN}.", f".{wearer}.") for name in self.policy}
-        if any(own not in every or every[own].shape != self.policy[name].shape for name, own in names.items()):
+        if any(own not in every or shape(every[own]) != shape(self.policy[name]) for name, own in names.items()):
             raise TrainingError(
                 "the reference is another model than the policy, and cannot follow it",
                 where=task.name,
                 remedy="Drop kl.sync, or start both from one model.",
+            )
+        if any(every[own].dtype != torch.float32 for own in names.values()):
+            raise TrainingError(
+                "the reference's weights are kept in few bits, and small moves would be lost",
+                where=task.name,
+                remedy="Drop kl.sync; of DeepSpeed's stages use 2, which leaves the reference as it is.",
             )
         self.model = task.reference.lm.model
         self.weights: dict[str, torch.nn.Parameter] = {name: every[own] for name, own in names.items()}
@@ -49,7 +55,7 @@ class MovingReference:
         if steps % self.config.every == 0:
             give_back(self.model)
             for name, weight in self.weights.items():
-                weight.lerp_(like(weight, self.policy[name].detach()).to(weight.dtype), self.config.alpha)
+                fill(weight, whole(weight).lerp(whole(self.policy[name]).to(weight.dtype), self.config.alpha))
 
     def save(self, folder: Path) -> None:
         """Write where the reference is."""

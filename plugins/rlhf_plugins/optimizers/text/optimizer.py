@@ -25,9 +25,10 @@ class TextOptimizer(Optimizer):
 
     @classmethod
     def reads(cls, config: Any) -> tuple[Path, ...]:
-        """The configuration file of accelerate and the folder of a fitted rater, where there are any."""
+        """The configuration files of accelerate and DeepSpeed and the folder of a fitted rater, where there are any."""
         folder = config.constraint.folder if config.constraint is not None else None
-        return tuple(path for path in (config.accelerate, folder) if path is not None)
+        deepspeed = _deepspeed_file(config.accelerate) if config.accelerate is not None else None
+        return tuple(path for path in (config.accelerate, deepspeed, folder) if path is not None)
 
     def learner(self, task: Task) -> Learner:
         """What learns from the graded batches."""
@@ -54,3 +55,14 @@ class TextOptimizer(Optimizer):
 
         task = Task(job, self.config, self.run, name=type(self).__name__)
         return Course(task).train(self.learner(task))
+
+
+def _deepspeed_file(accelerate: Path) -> Path | None:
+    """The file of DeepSpeed's own settings that accelerate's names, where it names one that is there."""
+    import yaml
+
+    try:
+        named = yaml.safe_load(accelerate.read_text(encoding="utf-8"))["deepspeed_config"]["deepspeed_config_file"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None
+    return path if (path := Path(named)).is_file() else None

@@ -59,7 +59,7 @@ class PairLearner(Learner):
                     )
                 margin = margins(logprobs, batch.reference[rows, : part.mask.shape[1]], part.mask)
                 loss = LOSSES[config.loss](margin, wins[places], beta=batch.coefficient).sum() * (own * parts / told)
-                loss.backward()
+                self.actor.backward(loss)
                 total += loss.item()
                 right += own * (margin.detach() > 0).sum().item()
                 # Before the first update every difference is the sampling engine's numerics against the trainer's.

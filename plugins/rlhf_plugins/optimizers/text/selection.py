@@ -33,7 +33,7 @@ class BestLearner(Learner):
 
         losses, norms = [], []
         for chunk in minibatches(len(best), config.epochs, config.minibatches, (self.run.seed, POLICY_STREAM, step)):
-            total = accumulate(batch.experience, best[chunk.to(best.device)], config.micro_batch, loss)
+            total = accumulate(self.actor, batch.experience, best[chunk.to(best.device)], config.micro_batch, loss)
             norms.append(self.actor.step(total))
             losses.append(total)
         return {

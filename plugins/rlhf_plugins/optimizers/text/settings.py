@@ -62,7 +62,7 @@ class Fsdp(PluginConfig):
 
     While they sample, processes hold all weights of the policy in the type that it computes in, once, so what each of
     them must have room for are these and its part of the rest. What DeepSpeed calls ZeRO 3 is `{}`, ZeRO 2 is
-    `{reshard_after_forward: false}`.
+    `{reshard_after_forward: false}`; DeepSpeed itself is asked for by `accelerate`.
     """
 
     reshard_after_forward: bool = True
@@ -155,8 +155,10 @@ class Settings(PluginConfig):
     enough. None: every process holds them all."""
     accelerate: Path | None = None
     """Configuration file written by `accelerate config`, for whatever else its launcher should know (GPU ids, several
-    machines on one file system, all settings of FSDP); `processes` above 1 overrides the file's number, and `fsdp` what
-    it says of FSDP."""
+    machines on one file system, all settings of FSDP and of DeepSpeed); `processes` above 1 overrides its number of
+    processes, and `fsdp` what it says of FSDP. With `distributed_type: DEEPSPEED` (the extra `deepspeed`) the stages 1
+    to 3 of ZeRO, offloading and what a deepspeed_config_file says are DeepSpeed's; learning rate, clipping, batches and
+    number formats stay the pipeline's."""
 
     @property
     def examples(self) -> int:

@@ -12,10 +12,11 @@ from rlhf_core.errors import TrainingError
 from rlhf_core.lm.adapted_head import AdaptedHead
 from rlhf_core.lm.heads import ScalarHead
 from rlhf_core.lm.precision import computing_in
+from rlhf_core.lm.sharding import entrance
 from rlhf_plugins import world
 from rlhf_plugins.optimizers.text.experience import Experience
-from rlhf_plugins.sharding import is_asked, shard
-from rlhf_plugins.trainee import read_weights, trainable, write_weights
+from rlhf_plugins.sharding import is_asked, trained
+from rlhf_plugins.trainee import Trainee, read_weights, trainable, write_weights
 
 if TYPE_CHECKING:
     from rlhf_core.lm.model import LanguageModel
@@ -32,6 +33,10 @@ class ValueModel(torch.nn.Module):
     def values(self, part: Experience, hidden: Tensor | None) -> Tensor:
         """Values [b, T] of the answers in `part`; `hidden` [b, T, H] are the reference's states before each token."""
         raise NotImplementedError
+
+    def trainee(self, *, lr: float, max_grad_norm: float) -> Trainee:
+        """It in training."""
+        return Trainee(self, lr=lr, max_grad_norm=max_grad_norm)
 
 
 class HeadOnReference(ValueModel):
@@ -81,12 +86,15 @@ class Network(ValueModel):
         # float32 even where adapters let the base be kept in less: small updates must not be swallowed.
         self.scalar = start.float().eval()
         self.compute_dtype = lm.compute_dtype
-        shard(self.scalar, self.compute_dtype)
+
+    def trainee(self, *, lr: float, max_grad_norm: float) -> Trainee:
+        """A transformer can be spread."""
+        return trained(self, self.scalar, self.compute_dtype, lr=lr, max_grad_norm=max_grad_norm)
 
     def values(self, part: Experience, hidden: Tensor | None) -> Tensor:
         """Values [b, T]."""
         with computing_in(self.scalar, self.compute_dtype):
-            return self.scalar(part.ids, part.attention)[:, part.start - 1 : -1]
+            return entrance(self.scalar)(part.ids, part.attention)[:, part.start - 1 : -1]
 
 
 @torch.no_grad()

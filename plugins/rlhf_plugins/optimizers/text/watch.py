@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from rlhf_core.errors import TrainingError
-from rlhf_core.lm.sharding import kept, like
+from rlhf_core.lm.sharding import fill, kept
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins import RewardModel
 from rlhf_core.records import Prompt, Sample
@@ -103,11 +102,10 @@ class Watcher:
         """Whether the best lies more than `patience` looks back."""
         return len(self.looks) - 1 - self.looks.index(self.best_look) > self.config.patience
 
-    @torch.no_grad()
     def restore(self) -> None:
         """Give the policy the weights of the best look."""
         for name, weight in trainable(self.task.policy.lm.model).items():
-            weight.copy_(like(weight, self.best[name]))
+            fill(weight, self.best[name])
 
     def curve(self) -> GaoCurve | None:
         """How the watched score rose and turned with the divergence."""

@@ -132,12 +132,12 @@ def _refuse(accelerator: Accelerator) -> None:
     """Raise TrainingError where accelerate was told to do what is not done here."""
     if accelerator.distributed_type not in (
         DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU, DistributedType.MULTI_XPU,
-        DistributedType.MULTI_NPU, DistributedType.FSDP,
+        DistributedType.MULTI_NPU, DistributedType.FSDP, DistributedType.DEEPSPEED,
     ):  # fmt: skip
         raise TrainingError(
             f"accelerate is set to {accelerator.distributed_type.value}, which is not done here",
             where="optimize.accelerate",
-            remedy="Use `distributed_type: MULTI_GPU`, or FSDP for models of which a process cannot hold all weights.",
+            remedy="Use `distributed_type: MULTI_GPU`, or FSDP or DEEPSPEED for models that a process cannot hold.",
         )
 
 

@@ -85,7 +85,8 @@ def test_expert_answers_count_more(policy):
     shown = [Shown(PROMPTS[0], "oia", 3.0), Shown(PROMPTS[1], "tst", 1.0)]
     for each in (shown, [Shown(PROMPTS[0], "oia", 1.0)] * 3 + shown[1:]):
         lm = policy().lm
-        loss = imitation_gradient(lm, each, Ppo.Config(ptx=0.5, micro_batch=2))
+        trainee = Trainee(lm.model, lr=1e-3, max_grad_norm=1.0)
+        loss = imitation_gradient(lm, trainee, each, Ppo.Config(ptx=0.5, micro_batch=2))
         gradients.append((loss, {name: weight.grad for name, weight in trainable(lm.model).items()}))
     assert gradients[0][0] == pytest.approx(gradients[1][0], rel=1e-5)
     for name, gradient in gradients[0][1].items():

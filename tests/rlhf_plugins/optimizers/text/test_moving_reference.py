@@ -1,13 +1,13 @@
 import pytest
 import torch
 from optimizer_kit import LENGTH, Recorder
+from spread_kit import adapted
 
 from rlhf_core.errors import TrainingError
 from rlhf_core.lm.model import weights_digest
 from rlhf_core.lm.starter import Starter, make_starter
 from rlhf_plugins.optimizers.ppo import Ppo
 from rlhf_plugins.optimizers.rloo import Rloo
-from rlhf_plugins.policies.causal_lm import CausalLm
 
 QUICK = {"steps": 3, "batch": 6, "answers": 2, "lr": 1e-2, "checkpoint_every": 1}
 
@@ -62,15 +62,8 @@ def test_killed_and_resumed_the_reference_is_where_it_was(job, tmp_path):
 
 
 def test_adapters_follow_adapters_on_one_base(job, starter):
-    def adapted():
-        policy = CausalLm(
-            model=str(starter), max_prompt_tokens=24, max_new_tokens=LENGTH, dtype="float32", lora={"r": 2}
-        )
-        policy.prepare([], [])
-        return policy
-
     run = Recorder()
-    made = job(policy=adapted(), reference=adapted())
+    made = job(policy=adapted(starter), reference=adapted(starter))
     Rloo(run=run, kl={"sync": {"alpha": 1.0}}, **QUICK).optimize(made)
     named = dict(made.policy.lm.model.named_parameters())
     pairs = [

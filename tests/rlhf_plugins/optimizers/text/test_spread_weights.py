@@ -1,16 +1,14 @@
 """Processes that each hold a part of the weights train like one that holds them all."""
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
-import yaml
-from optimizer_kit import LENGTH, Recorder
+from optimizer_kit import Recorder
+from spread_kit import SETTINGS, adapted, assert_alike_in_bfloat16, assert_same, in_bfloat16, trained, weights
 
 from rlhf_core.errors import TrainingError
 from rlhf_core.lm.model import weights_digest
@@ -20,12 +18,9 @@ from rlhf_plugins.optimizers.online_dpo import OnlineDpo
 from rlhf_plugins.optimizers.ppo import Ppo
 from rlhf_plugins.optimizers.text.launch import command
 from rlhf_plugins.optimizers.text.settings import Fsdp
-from rlhf_plugins.policies.causal_lm import CausalLm
-from rlhf_plugins.trainee import trainable
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo and Unix sockets")
 
-SETTINGS = {"steps": 2, "batch": 5, "answers": 3, "lr": 1e-3, "checkpoint_every": 1, "micro_batch": 4}
 CHECKS = Path(__file__).parents[3] / "support" / "spread_weights.py"
 KINDS = {
     "ppo": (Ppo, {"value_model": "network", "value_lr": 1e-3, "minibatches": 2, "value_epochs": 2}),
@@ -39,30 +34,6 @@ KINDS = {
 }  # fmt: skip
 
 
-def weights(policy):
-    return torch.cat([weight.detach().flatten() for weight in trainable(policy.lm.model).values()])
-
-
-def trained(optimizer, job, **options):
-    run = Recorder(seed=3)
-    start = weights(job.policy)
-    metrics = optimizer(run=run, **{**SETTINGS, **options}).optimize(job)
-    after = weights(job.policy)
-    assert "watch" in options or (after - start).abs().max() > 1e-4
-    return after, run.rows, metrics
-
-
-def assert_same(one, two):
-    torch.testing.assert_close(two[0], one[0], rtol=0, atol=2e-5)
-    assert two[2]["reward"].value == pytest.approx(one[2]["reward"].value)
-    for row, other in zip(one[1], two[1], strict=True):
-        assert row.keys() == other.keys()
-        # Before the first update all margins of pairs are 0, and rounding says which are above.
-        for name in row.keys() - {"seconds", "tokens_per_second", "logprob_mismatch", "pair_accuracy"}:
-            assert other[name] == pytest.approx(row[name], rel=1e-3, abs=1e-4), name
-        assert other.get("logprob_mismatch", 0.0) < 1e-5
-
-
 @pytest.mark.parametrize("kind", ["ppo", *(pytest.param(name, marks=pytest.mark.slow) for name in list(KINDS)[1:])])
 def test_two_parts_learn_what_the_whole_learns(job, kind):
     optimizer, options = KINDS[kind]
@@ -72,15 +43,8 @@ def test_two_parts_learn_what_the_whole_learns(job, kind):
 
 @pytest.mark.slow
 def test_policy_and_reference_on_one_spread_base(job, starter):
-    def adapted():
-        policy = CausalLm(
-            model=str(starter), max_prompt_tokens=24, max_new_tokens=LENGTH, dtype="float32", lora={"r": 2}
-        )
-        policy.prepare([], [])
-        return policy
-
     found = [
-        trained(Ppo, job(policy=adapted(), reference=adapted()), **options)
+        trained(Ppo, job(policy=adapted(starter), reference=adapted(starter)), **options)
         for options in ({}, {"processes": 2, "fsdp": {}})
     ]
     assert_same(*found)
@@ -88,22 +52,11 @@ def test_policy_and_reference_on_one_spread_base(job, starter):
 
 @pytest.mark.slow
 def test_spread_weights_compute_in_bfloat16_while_they_are_kept_in_float32(job, policy):
-    """Sampling and training still speak of one distribution, and the policy goes where one process would take it."""
-
-    def half():
-        made = policy()
-        made.lm.compute_dtype = torch.bfloat16
-        return made
-
-    before = weights(policy())
     options = ({}, {"processes": 2, "fsdp": {}})
-    (one, rows, _), (two, others, _) = (trained(Ppo, job(policy=half(), reference=half()), **each) for each in options)
-    for row, other in zip(rows, others, strict=True):
-        # As far apart as the two kinds of products in bfloat16 are in one process.
-        assert other["logprob_mismatch"] < max(2 * row["logprob_mismatch"], 0.01)
-        assert other["kl"] == pytest.approx(row["kl"], abs=0.05)
-        assert other["reward"] == pytest.approx(row["reward"], abs=0.1)
-    assert torch.nn.functional.cosine_similarity(one - before, two - before, dim=0) > 0.9
+    found = [
+        trained(Ppo, job(policy=in_bfloat16(policy()), reference=in_bfloat16(policy())), **each) for each in options
+    ]
+    assert_alike_in_bfloat16(weights(policy()), *found)
 
 
 @pytest.mark.slow
@@ -159,29 +112,9 @@ def test_the_settings_of_accelerate_s_own_file_arrive(job, tmp_path):
         optimizer.optimize(job())
 
 
-@pytest.mark.parametrize(
-    ("asked", "remedy"),
-    [
-        ({"zero_stage": 3}, "ZeRO 3 does, without another package: put `fsdp: {}` under"),
-        ({"zero_stage": 2}, "`fsdp: {reshard_after_forward: false}`"),
-        ({"deepspeed_config_file": {"stage": 3}}, "`fsdp: {}`"),
-    ],
-)
-def test_settings_of_deepspeed_are_told_in_the_words_of_fsdp(job, tmp_path, asked, remedy):
-    if "deepspeed_config_file" in asked:
-        own = tmp_path / "zero.json"
-        own.write_text(json.dumps({"zero_optimization": asked["deepspeed_config_file"], "train_batch_size": "auto"}))
-        asked = {"deepspeed_config_file": str(own)}
-    file = tmp_path / "accelerate.yaml"
-    file.write_text(yaml.safe_dump({"distributed_type": "DEEPSPEED", "num_processes": 2, "deepspeed_config": asked}))
-    with pytest.raises(TrainingError) as caught:
-        Ppo(accelerate=file, **SETTINGS).optimize(job())
-    assert remedy in str(caught.value)
-
-
 def test_a_file_that_is_none_of_accelerate_s(job, tmp_path):
     file = tmp_path / "accelerate.yaml"
-    for text in ("a: [", "- one", "distributed_type: DEEPSPEED\ndeepspeed_config: {deepspeed_config_file: missing}"):
+    for text in ("a: [", "- one"):
         file.write_text(text)
         with pytest.raises(TrainingError, match="no configuration of accelerate"):
             Ppo(accelerate=file, **SETTINGS).optimize(job())

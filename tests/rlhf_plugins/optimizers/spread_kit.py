@@ -1,0 +1,58 @@
+"""What the tests of processes that spread weights compare."""
+
+import pytest
+import torch
+from optimizer_kit import LENGTH, Recorder
+
+from rlhf_plugins.policies.causal_lm import CausalLm
+from rlhf_plugins.trainee import trainable
+
+SETTINGS = {"steps": 2, "batch": 5, "answers": 3, "lr": 1e-3, "checkpoint_every": 1, "micro_batch": 4}
+
+
+def weights(policy):
+    return torch.cat([weight.detach().flatten() for weight in trainable(policy.lm.model).values()])
+
+
+def trained(optimizer, job, **options):
+    """Weights, what was logged, and metrics."""
+    run = Recorder(seed=3)
+    start = weights(job.policy)
+    metrics = optimizer(run=run, **{**SETTINGS, **options}).optimize(job)
+    after = weights(job.policy)
+    assert "watch" in options or (after - start).abs().max() > 1e-4
+    return after, run.rows, metrics
+
+
+def assert_same(one, two):
+    torch.testing.assert_close(two[0], one[0], rtol=0, atol=2e-5)
+    assert two[2]["reward"].value == pytest.approx(one[2]["reward"].value)
+    for row, other in zip(one[1], two[1], strict=True):
+        assert row.keys() == other.keys()
+        # Before the first update all margins of pairs are 0, and rounding says which are above.
+        for name in row.keys() - {"seconds", "tokens_per_second", "logprob_mismatch", "pair_accuracy"}:
+            assert other[name] == pytest.approx(row[name], rel=1e-3, abs=1e-4), name
+        assert other.get("logprob_mismatch", 0.0) < 1e-5
+
+
+def assert_alike_in_bfloat16(start, one, two):
+    """Sampling and training speak of one distribution, and the policy goes where one process would take it."""
+    for row, other in zip(one[1], two[1], strict=True):
+        # As far apart as the two kinds of products in bfloat16 are in one process.
+        assert other["logprob_mismatch"] < max(2 * row["logprob_mismatch"], 0.01)
+        assert other["kl"] == pytest.approx(row["kl"], abs=0.05)
+        assert other["reward"] == pytest.approx(row["reward"], abs=0.1)
+    assert torch.nn.functional.cosine_similarity(one[0] - start, two[0] - start, dim=0) > 0.9
+
+
+def adapted(starter):
+    """A policy with adapters on a base that others may share."""
+    policy = CausalLm(model=str(starter), max_prompt_tokens=24, max_new_tokens=LENGTH, dtype="float32", lora={"r": 2})
+    policy.prepare([], [])
+    return policy
+
+
+def in_bfloat16(policy):
+    """It, with its weights as they are."""
+    policy.lm.compute_dtype = torch.bfloat16
+    return policy
