@@ -10,7 +10,7 @@ import torch
 
 from rlhf_core.errors import TrainingError
 from rlhf_core.lm.sharding import is_spread, spread
-from rlhf_core.lm.shared import Wearing
+from rlhf_core.lm.wearing import Wearing
 from rlhf_plugins import zero
 from rlhf_plugins.trainee import Trainee
 
@@ -60,7 +60,14 @@ def _join_deepspeed() -> Accelerator:
     from accelerate.utils import DeepSpeedPlugin
     from transformers.integrations import unset_hf_deepspeed_config
 
-    plugin = DeepSpeedPlugin(zero3_init_flag=False)
+    try:
+        plugin = DeepSpeedPlugin(zero3_init_flag=False)
+    except ValueError as error:
+        raise TrainingError(
+            f"accelerate refuses its settings of DeepSpeed: {error}",
+            where="optimize.accelerate",
+            remedy="Let `accelerate config` write them anew.",
+        ) from error
     zero.settings(plugin.deepspeed_config, torch.float32)
     accelerator = Accelerator(deepspeed_plugin=plugin)
     # Models are loaded whole: what becomes of them first, a value model for example, knows nothing of parts.

@@ -130,6 +130,10 @@ def test_a_file_of_deepspeed_s_own(job, tmp_path):
     settings = yaml.safe_load(file.read_text())
     settings["deepspeed_config"] = {"deepspeed_config_file": str(own), "zero3_init_flag": False}
     file.write_text(yaml.safe_dump(settings))
+    with pytest.raises(TrainingError, match=r"config variables will be ignored: .*mixed_precision"):
+        Ppo(run=Recorder(), accelerate=file, **SETTINGS).optimize(job())
+    del settings["mixed_precision"]
+    file.write_text(yaml.safe_dump(settings))
     assert_same(trained(Ppo, job()), trained(Ppo, job(), accelerate=file))
 
 
