@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlhf_core.lm.lora import is_adapted
 from rlhf_core.lm.sharding import fill, give_back, like, shape, whole
-from rlhf_core.lm.shared import OWN
+from rlhf_core.lm.wearing import OWN
 from rlhf_plugins import world
 
 

@@ -29,35 +29,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlhf_core.errors import DataError
-from rlhf_core.feedback.panel_likelihood import OWN, PanelLikelihood
+from rlhf_core.feedback.panel_likelihood import OWN, Comparisons, PanelLikelihood
 from rlhf_core.metrics import Metric, wilson
 from rlhf_core.records import Answer, Comparison, Sample, Skip
 
 FEWEST = 50
 """Comparisons below which nothing is fitted."""
-
-
-@dataclass(frozen=True)
-class Comparisons:
-    """N answers about Q pairs by R raters."""
-
-    question: NDArray[np.int64]
-    """[N], 0 to Q - 1."""
-    rater: NDArray[np.int64]
-    """[N], 0 to R - 1."""
-    sign: NDArray[np.float64]
-    """[N], 1 where the sample with the lower id is shown first, else -1."""
-    outcome: NDArray[np.int64]
-    """[N], 1 for the sample shown first, -1 for the other, 0 for a tie."""
-    judged: NDArray[np.float64]
-    """[Q, C], the judge's points of the lower sample less those of the higher; C is 0 without a judge."""
-    longer: NDArray[np.float64]
-    """[Q], characters of the lower sample less those of the higher."""
-    criteria: tuple[str, ...] = ()
-    """Names of the C columns."""
-    raters: tuple[str, ...] = ()
-    skips: int = 0
-    """Questions that were skipped."""
 
 
 @dataclass(frozen=True)

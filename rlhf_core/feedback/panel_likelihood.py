@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlhf_core.metrics import Metric
-
-if TYPE_CHECKING:
-    from rlhf_core.feedback.panel_fit import Comparisons
 
 FEWEST_OF_A_RATER = 20
 """Comparisons of a rater that say something about how noisy she is."""
@@ -21,6 +19,29 @@ OWN = ("temperature_spread", "tie_spread", "position_spread")
 lean towards the sample shown first beyond the others, in units of the noise."""
 CHARACTERS = 100.0
 """Lengths are fitted in hundreds, so that all parameters are of about one size."""
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """N answers about Q pairs by R raters."""
+
+    question: NDArray[np.int64]
+    """[N], 0 to Q - 1."""
+    rater: NDArray[np.int64]
+    """[N], 0 to R - 1."""
+    sign: NDArray[np.float64]
+    """[N], 1 where the sample with the lower id is shown first, else -1."""
+    outcome: NDArray[np.int64]
+    """[N], 1 for the sample shown first, -1 for the other, 0 for a tie."""
+    judged: NDArray[np.float64]
+    """[Q, C], the judge's points of the lower sample less those of the higher; C is 0 without a judge."""
+    longer: NDArray[np.float64]
+    """[Q], characters of the lower sample less those of the higher."""
+    criteria: tuple[str, ...] = ()
+    """Names of the C columns."""
+    raters: tuple[str, ...] = ()
+    skips: int = 0
+    """Questions that were skipped."""
 
 
 def hat_weights(nodes: Any, mean: Any, deviation: Any) -> Any:

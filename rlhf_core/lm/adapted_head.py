@@ -12,7 +12,8 @@ import torch
 from rlhf_core.errors import DataError
 from rlhf_core.lm.heads import HEAD_FILE, ScalarHead
 from rlhf_core.lm.lora import is_adapted
-from rlhf_core.lm.shared import ADAPTERS_FILE, OWN, Wearing, adapter_weights, add_beside, write_adapters
+from rlhf_core.lm.shared import ADAPTERS_FILE, adapter_weights, add_beside, write_adapters
+from rlhf_core.lm.wearing import OWN, Wearing
 
 if TYPE_CHECKING:
     from rlhf_core.lm.model import LanguageModel

@@ -14,7 +14,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from rlhf_core.errors import TrainingError
-from rlhf_core.lm.shared import worn, worn_now
+from rlhf_core.lm.wearing import worn, worn_now
 
 
 class Recomputing:

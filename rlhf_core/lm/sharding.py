@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from rlhf_core.lm.shared import Wearing
+from rlhf_core.lm.wearing import Wearing
 
 SPREAD = "_spread"
 """Where a spread model keeps who spreads it, and a weight that is no `DTensor` who has its true value."""

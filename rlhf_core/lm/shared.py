@@ -6,13 +6,13 @@ head on the reference's hidden states adds next to nothing.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf_core.lm.lora import is_adapted
+from rlhf_core.lm.wearing import OWN, Wearing
 
 if TYPE_CHECKING:
     import torch
@@ -20,27 +20,6 @@ if TYPE_CHECKING:
     from rlhf_core.lm.model import LanguageModel
 
 ADAPTERS_FILE = "adapter_model.safetensors"
-OWN = "default"
-"""Name of the adapters that a model was loaded with: those that are trained and saved."""
-
-
-class Wearing:
-    """The model of one set of adapters on a base that has several; everything but calling it is the shared model's.
-
-    It holds no weights of its own: counting, moving and saving them is the shared model's business.
-    """
-
-    def __init__(self, shared: Any, adapters: str) -> None:
-        self._shared = shared
-        self.adapters = adapters
-
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """A forward pass with its own adapters."""
-        with worn(self._shared, self.adapters):
-            return self._shared(*arguments, **options)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._shared, name)
 
 
 def share_base(lm: LanguageModel, other: LanguageModel, *, name: str = "reference") -> bool:
@@ -65,11 +44,6 @@ def adapter_weights(model: Any, name: str) -> dict[str, torch.Tensor]:
     marked = f".{name}."
     found = {path: weight.detach() for path, weight in model.named_parameters() if marked in path}
     return {path.replace(marked, "."): weight for path, weight in found.items()}
-
-
-def worn_by(model: Any) -> str:
-    """The name of the adapters that `model` answers with."""
-    return model.adapters if isinstance(model, Wearing) else OWN
 
 
 def write_adapters(model: Any, name: str, folder: Path) -> None:
@@ -100,27 +74,3 @@ def add_beside(
                 weight.copy_(weights[path.replace(f".{name}.", ".")])
                 weight.requires_grad_(trainable)
     return name
-
-
-@contextlib.contextmanager
-def worn(model: Any, adapters: str) -> Iterator[None]:
-    """Compute with `adapters` inside. peft's own switch would also change which weights are trained."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    layers = [part for part in model.modules() if isinstance(part, BaseTunerLayer)]
-    before = [layer._active_adapter for layer in layers]
-    for layer in layers:
-        layer._active_adapter = [adapters]
-    try:
-        yield
-    finally:
-        for layer, active in zip(layers, before, strict=True):
-            layer._active_adapter = active
-
-
-def worn_now(part: Any) -> str | None:
-    """The adapters that `part` of a model computes with; None where it has none."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    active = [layer.active_adapters for layer in part.modules() if isinstance(layer, BaseTunerLayer)]
-    return active[0][0] if active and active[0] else None

@@ -132,7 +132,8 @@ class VllmServer:
 
     def _serve(self, lm: LanguageModel) -> str:
         """See to it that the server has the adapters as they are now; their name there."""
-        from rlhf_core.lm.shared import adapter_weights, worn_by, write_adapters
+        from rlhf_core.lm.shared import adapter_weights, write_adapters
+        from rlhf_core.lm.wearing import worn_by
 
         adapters = worn_by(lm.model)
         digest = hashlib.sha256()

@@ -14,7 +14,7 @@ from rlhf_core.feedback.store import FeedbackStore
 from rlhf_core.metrics import Metric
 from rlhf_core.pipeline import Ask
 from rlhf_core.plugins import Annotator, Candidate, DeferredAnnotator, Selector, Use
-from rlhf_core.records import Answer, Feedback, Prompt, Question, Sample, content_id
+from rlhf_core.records import Answer, Feedback, Prompt, Question, content_id, distinct
 from rlhf_flows.stage import Outcome, StageContext
 from rlhf_flows.steps.artifacts_io import load_policy, load_proxy, prompts_of, read_questions, write_records
 from rlhf_flows.steps.policy import sample_with_progress
@@ -38,7 +38,7 @@ def select_from(context: StageContext, prompts: Sequence[Prompt], budget: int) -
     """At most `budget` questions, by the pipeline's selector, about what the policy answers to `prompts`."""
     ask, policy = _ask(context), load_policy(context, "policy")
     candidates = [
-        Candidate(prompt, _distinct(samples))
+        Candidate(prompt, [each.model_copy(update={"tokens": (), "logprobs": ()}) for each in distinct(samples)])
         for prompt, samples in zip(
             prompts,
             sample_with_progress(context, policy, prompts, ask.samples, context.run.seed),
@@ -65,18 +65,6 @@ def prompts_of_round(context: StageContext, count: int) -> list[Prompt]:
     random.Random(f"{context.pipeline.seed}/prompts").shuffle(prompts)
     start = (context.stage.round - 1) * count % len(prompts)
     return (prompts[start:] + prompts[:start])[:count]
-
-
-def _distinct(samples: Sequence[Sample]) -> list[Sample]:
-    """The samples whose content differs, in order."""
-    seen: set[str] = set()
-    kept = []
-    for sample in samples:
-        identity = sample.text if sample.trajectory is None else content_id(sample.trajectory.identity())
-        if identity not in seen:
-            seen.add(str(identity))
-            kept.append(sample.model_copy(update={"tokens": (), "logprobs": ()}))
-    return kept
 
 
 @dataclass(frozen=True)

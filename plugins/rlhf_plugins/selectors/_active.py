@@ -10,8 +10,9 @@ from pydantic import Field
 
 from rlhf_core import Candidate, PluginConfig, Question, RewardModel, Sample, Selector
 from rlhf_core.plugins import CONTROL_ARM
+from rlhf_core.records import distinct
 from rlhf_core.splits import split_of
-from rlhf_plugins.selectors.random import Random, distinct
+from rlhf_plugins.selectors.random import Random
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,6 +11,7 @@ from random import Random as Generator
 from pydantic import Field
 
 from rlhf_core import Candidate, PluginConfig, Question, RewardModel, Sample, Selector
+from rlhf_core.records import distinct
 
 
 class Random(Selector):
@@ -59,14 +60,6 @@ class Random(Selector):
 
     def _width(self, samples: Sequence[Sample]) -> int:
         return min(self.config.width, len(samples))
-
-
-def distinct(samples: Sequence[Sample]) -> list[Sample]:
-    """The samples without those that say the same as an earlier one."""
-    seen: dict[str, Sample] = {}
-    for sample in samples:
-        seen.setdefault(sample.trajectory.id if sample.trajectory is not None else str(sample.text), sample)
-    return list(seen.values())
 
 
 def passes_needed(totals: Sequence[int], budget: int) -> int:

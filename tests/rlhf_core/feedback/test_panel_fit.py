@@ -17,8 +17,8 @@ from scipy.stats import norm
 
 from rlhf_core.errors import DataError
 from rlhf_core.feedback.agreement import krippendorff_alpha, pairwise_agreement
-from rlhf_core.feedback.panel_fit import Comparisons, comparisons, fit_panel, outcomes, spread_of
-from rlhf_core.feedback.panel_likelihood import _nodes, hat_weights
+from rlhf_core.feedback.panel_fit import comparisons, fit_panel, outcomes, spread_of
+from rlhf_core.feedback.panel_likelihood import Comparisons, _nodes, hat_weights
 from rlhf_core.records import Answer, Prompt, Question, Sample
 
 TRUE = {

@@ -5,7 +5,8 @@ from tiny_lm import make_tiny
 from rlhf_core.lm.logprobs import sequence_logprobs
 from rlhf_core.lm.lora import Lora
 from rlhf_core.lm.model import LanguageModel, weights_digest
-from rlhf_core.lm.shared import Wearing, share_base
+from rlhf_core.lm.shared import share_base
+from rlhf_core.lm.wearing import Wearing
 from rlhf_core.records import Prompt
 
 PROMPTS = [Prompt(text="the tram"), Prompt(text="the senate approved the tram line on Monday")]

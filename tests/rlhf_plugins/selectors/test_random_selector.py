@@ -7,7 +7,8 @@ from math import comb
 import pytest
 
 from rlhf_core import Candidate, Prompt, Run, Sample
-from rlhf_plugins.selectors.random import Random, combination, distinct, passes_needed
+from rlhf_core.records import distinct
+from rlhf_plugins.selectors.random import Random, combination, passes_needed
 
 
 def candidates(count: int, samples: int, policy: str = "p") -> list[Candidate]:

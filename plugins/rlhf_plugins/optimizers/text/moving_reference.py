@@ -9,7 +9,7 @@ import torch
 
 from rlhf_core.errors import TrainingError
 from rlhf_core.lm.sharding import fill, give_back, shape, whole
-from rlhf_core.lm.shared import OWN, worn_by
+from rlhf_core.lm.wearing import OWN, worn_by
 from rlhf_plugins.trainee import read_weights, trainable, write_weights
 
 if TYPE_CHECKING:
