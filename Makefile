@@ -1,10 +1,11 @@
 # Everything sets itself up: `make demo` and `make test` work on a machine with Python 3.11 and make.
 PYTHON ?= python3.11
 VENV := .venv
+EXTRAS ?= dev
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check ui clean
+.PHONY: demo test test-slow test-deepspeed check ui clean
 
 demo: $(READY)
 	$(BIN)/rlhf run deployments/pipelines/newsroom.yaml
@@ -19,6 +20,14 @@ test-slow: export OMP_NUM_THREADS = 1
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
 
+# In an environment of its own: transformers loads DeepSpeed into every process wherever it is installed.
+test-deepspeed:
+	$(MAKE) VENV=.venv-deepspeed EXTRAS=dev,deepspeed test-zero
+
+test-zero: export OMP_NUM_THREADS = 1
+test-zero: $(READY)
+	$(BIN)/pytest --numprocesses 2 tests/rlhf_plugins/optimizers/text/test_zero.py
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,8 +41,8 @@ ui: $(READY)
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) .rlhf
+	rm -rf $(VENV) .venv-deepspeed .rlhf

@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
+from transformers import AutoModelForCausalLM
 
+from rlhf_core.lm.starter import Starter, make_starter
 from rlhf_flows.cli import cli
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 SMALL = [
     "rounds=1", "data.0.prompts=160", "data.0.demonstrations=160", "warm_start.epochs=1", "policy.max_new_tokens=16",
     "policy.starter.layers=1", "policy.starter.width=32", "policy.starter.heads=2", "ask.questions=40",
@@ -61,7 +64,7 @@ def test_the_commands_work_in_their_order(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env=ONE_THREAD,
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip()
@@ -89,8 +92,27 @@ def test_its_pipeline_parts_fit(block: str, tmp_path: Path) -> None:
     assert checked.exit_code == 0, checked.stderr
 
 
+def test_its_optimizer_works_without_the_loop(tmp_path: Path) -> None:
+    """On a model that is no larger than it must be, in a process of its own."""
+    script, _ = blocks("python")
+    made = Starter(vocab_size=300, layers=1, width=32, heads=2)
+    lm = make_starter(["rain and sun"] * 9, shape=made, max_prompt_tokens=128, max_new_tokens=48, seed=1)
+    lm.save(tmp_path / "gpt2")
+    (tmp_path / "prompts.txt").write_text("rain:\nsnow:\n")
+    assert "steps=100" in script
+    (tmp_path / "script.py").write_text(script.replace("steps=100", "steps=2, batch=4"))
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False, env=ONE_THREAD
+    )
+    assert done.returncode == 0, done.stderr
+    assert "'reward': Metric(value=-" in done.stdout
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "shorter")
+    before = AutoModelForCausalLM.from_pretrained(tmp_path / "gpt2")
+    assert any(not one.equal(two) for one, two in zip(saved.parameters(), before.parameters(), strict=True))
+
+
 def test_its_plugin_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rlhf_conformance) -> None:
-    (block,) = blocks("python")
+    _, block = blocks("python")
     (tmp_path / "from_the_readme.py").write_text(block)
     monkeypatch.syspath_prepend(tmp_path)
     import from_the_readme

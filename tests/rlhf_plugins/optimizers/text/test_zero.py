@@ -22,7 +22,7 @@ from rlhf_plugins.zero import settings
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None or shutil.which("c++") is None or sys.platform == "win32",
-    reason="DeepSpeed is not installed, or has no C++ compiler for what it needs on a CPU",
+    reason="needs DeepSpeed (`make test-deepspeed`), and on a CPU a C++ compiler for an operation that it builds",
 )
 
 VALUES = {"value_model": "network", "value_lr": 1e-3, "minibatches": 2, "value_epochs": 2}
@@ -82,7 +82,6 @@ def test_two_processes_learn_what_one_learns(job, kind, tmp_path):
 
 
 @installed
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", [2, 3])
 def test_killed_and_resumed_it_is_as_if_nothing_happened(job, tmp_path, stage):
     options = {**SETTINGS, **VALUES, "steps": 3, "accelerate": asked(tmp_path, stage), "lr": 3e-3}
@@ -99,7 +98,6 @@ def test_killed_and_resumed_it_is_as_if_nothing_happened(job, tmp_path, stage):
 
 
 @installed
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", [2, 3])
 def test_policy_and_reference_on_one_spread_base(job, starter, tmp_path, stage):
     found = [
@@ -110,7 +108,6 @@ def test_policy_and_reference_on_one_spread_base(job, starter, tmp_path, stage):
 
 
 @installed
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", [2, 3])
 def test_weights_compute_in_bfloat16_while_they_are_kept_in_float32(job, policy, tmp_path, stage):
     options = ({}, {"accelerate": asked(tmp_path, stage)})
@@ -121,7 +118,6 @@ def test_weights_compute_in_bfloat16_while_they_are_kept_in_float32(job, policy,
 
 
 @installed
-@pytest.mark.slow
 def test_a_file_of_deepspeed_s_own(job, tmp_path):
     own = tmp_path / "zero.json"
     automatic = dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping"), "auto")
@@ -138,14 +134,12 @@ def test_a_file_of_deepspeed_s_own(job, tmp_path):
 
 
 @installed
-@pytest.mark.slow
 def test_moments_and_weights_in_the_processor_s_memory(job, tmp_path):
     file = asked(tmp_path, 3, offload_optimizer_device="cpu", offload_param_device="cpu")
     assert_same(trained(Ppo, job()), trained(Ppo, job(), accelerate=file))
 
 
 @installed
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "more", "said"),
     [
