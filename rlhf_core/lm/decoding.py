@@ -48,7 +48,7 @@ def decoding(model: Any, ids: Tensor, mask: Tensor, room: int) -> Iterator[Decod
     if packed is None:
         yield CachedDecoder(model, ids, mask, room)
         return
-    decoder = SharingDecoder(model, packed, room, lean_llama(model))
+    decoder = SharingDecoder(model, packed, room, lean_llama(model, packed=True))
     with attending(model, decoder.attend):
         yield decoder
 
@@ -121,30 +121,30 @@ class SharingDecoder:
             )
         self.grid, self.absent, self.bias = smaller, self.absent[prompts], None
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """[B, H, 1, D] in, [B, 1, H, D] out; while prompts are read as `PackedAttention`."""
+    def attend(self, layer: int, together: Tensor, shared: int, scale: float) -> Tensor:
+        """[B, 1, H + 2 Hkv, D] in, [B, 1, H, D] out; while prompts are read as `PackedAttention`."""
         if not self.steps:
-            return PackedAttention(self.packed, self._read)(layer, query, key, value, scale)
-        rows, heads, _, width = query.shape
-        shared, grid = key.shape[1], self.grid
+            return PackedAttention(self.packed, self._read)(layer, together, shared, scale)
+        heads, width, grid = together.shape[2] - 2 * shared, together.shape[3], self.grid
+        query, key, value = torch.split(grid.laid(together[:, 0]), [heads, shared, shared], dim=2)
         keys, values = self.states[layer]
         start, end = self.length + (self.steps - 1) * grid.each, self.length + self.steps * grid.each
-        keys[:, :, start:end] = grid.laid(key.view(rows, shared, width)).transpose(1, 2)
-        values[:, :, start:end] = grid.laid(value.view(rows, shared, width)).transpose(1, 2)
+        keys[:, :, start:end] = key.transpose(1, 2)
+        values[:, :, start:end] = value.transpose(1, 2)
         # Several query heads on one of the keys are, to that one, so many more queries.
-        asked = grid.laid(query.view(rows, shared, heads // shared, width)).transpose(1, 2)
-        together, size = asked.shape[:2], grid.each * heads // shared
+        asked = query.unflatten(2, (shared, -1)).transpose(1, 2)
+        pairs, size = asked.shape[:2], grid.each * heads // shared
         asked, keys, values = asked.reshape(-1, size, width), keys.flatten(0, 1), values.flatten(0, 1)
-        if query.dtype == torch.float32:  # the faster order of this product, by half
+        if asked.dtype == torch.float32:  # the faster order of this product, by half
             scores = (keys @ asked.transpose(1, 2)).transpose(1, 2)
         else:
             scores = asked @ keys.transpose(1, 2)
         if self.bias is None:
-            self.bias = scores.new_full((together[0], 1, *scores.shape[1:]), -torch.inf)
+            self.bias = scores.new_full((pairs[0], 1, *scores.shape[1:]), -torch.inf)
             self.bias[..., : self.length] = torch.where(self.absent, -torch.inf, 0.0)[:, None, None]
             self._uncover(self.bias, 0)
-        weights = torch.add(self.bias, scores.view(*together, *scores.shape[1:]), alpha=scale).softmax(-1)
-        found = (weights.view(scores.shape) @ values).view(*together, grid.each, -1, width).transpose(1, 2)
+        weights = torch.add(self.bias, scores.view(*pairs, *scores.shape[1:]), alpha=scale).softmax(-1)
+        found = (weights.view(scores.shape) @ values).view(*pairs, grid.each, -1, width).transpose(1, 2)
         return grid.taken(found.reshape(-1, heads, width)).unsqueeze(1)
 
     def _read(self, layer: int, keys: Tensor, values: Tensor) -> None:

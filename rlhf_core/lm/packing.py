@@ -34,6 +34,12 @@ class Packed:
     prompt_lengths: Tensor
     """[G] int64."""
 
+    @property
+    def asked_for(self) -> Tensor:
+        """[K] int64: where the tokens stand after which another was drawn, each prompt's last and then the answers'."""
+        prompts = int(self.lasts[-1]) + 1
+        return torch.cat([self.lasts, torch.arange(prompts, len(self.ids), device=self.ids.device)])
+
     def spread(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """`tokens` [N, ...] in the padded layout: the prompts' [G, P, ...] and the answers' [B, T, ...]."""
         groups, length, rows, steps = self.shape

@@ -46,7 +46,7 @@ def both(model):
     ids = torch.randint(3, 300, (4, 12), generator=torch.Generator().manual_seed(1))
     ids[1, :6], ids[3, :6] = ids[0, :6], ids[2, :6]
     packed = pack(ids, torch.ones_like(ids), 6)
-    lean = lean_llama(model)
+    lean = lean_llama(model, packed=True)
     assert lean is not None
     ours = lean(packed.ids.unsqueeze(0), packed.positions.unsqueeze(0), PackedAttention(packed))[0]
     asked = int(packed.lasts[-1]) + 1
@@ -91,22 +91,22 @@ OTHERS = [
 
 @pytest.mark.parametrize("config", OTHERS, ids=lambda config: config.model_type)
 def test_other_architectures_are_told_apart(config):
-    assert lean_llama(make(config)) is None
+    assert lean_llama(make(config), packed=True) is None
 
 
 def test_what_must_not_be_passed_over_is_not(monkeypatch):
     model = make(LIKE_LLAMA[0])
-    assert lean_llama(model) is not None
+    assert lean_llama(model, packed=True) is not None
     with torch.autocast("cpu", torch.bfloat16):
-        assert lean_llama(model) is None
+        assert lean_llama(model, packed=True) is None
     with monkeypatch.context() as patched:
         patched.setattr(module, "MOST_PACKED", 1000)
-        assert lean_llama(model) is None, "no memory for the weights once more"
-    assert lean_llama(model) is not None
+        assert lean_llama(model, packed=True) is None, "no memory for the weights once more"
+    assert lean_llama(model, packed=True) is not None
     model(input_ids=torch.tensor([[1, 2, 3]]), output_hidden_states=True)
-    assert lean_llama(model) is not None, "transformers' own hooks want nothing here"
+    assert lean_llama(model, packed=True) is not None, "transformers' own hooks want nothing here"
     model.model.layers[1].mlp.down_proj.register_forward_hook(lambda *_: None)
-    assert lean_llama(model) is None, "a hook would not be called"
+    assert lean_llama(model, packed=True) is None, "a hook would not be called"
 
 
 def test_it_is_made_of_the_weights_as_they_are():
