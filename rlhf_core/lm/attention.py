@@ -161,20 +161,20 @@ class PackedAttention:
         if self.pick is not None:
             keys, values = keys[self.pick], values[self.pick]
         each, groups = self.each, rows // self.each
-        together = (groups, shared, each * times * steps)
+        of_each = (groups, shared, each * times * steps)
         asked = (of_answers[0] * scale).view(groups, each, steps, shared, times, width).permute(0, 3, 1, 4, 2, 5)
         asked = asked.reshape(groups, shared, each, times * steps, width)
         own_keys, own_values = (
             part.reshape(groups, each, steps, shared, width).permute(0, 3, 1, 2, 4) for part in of_answers[1:]
         )
-        to_prompt = asked.view(*together, width) @ keys.transpose(2, 3)
+        to_prompt = asked.view(*of_each, width) @ keys.transpose(2, 3)
         if self.absent is not None:
             to_prompt += self.absent[:, None, None].to(asked.dtype)
         to_own = (asked @ own_keys.transpose(3, 4)).view(groups, shared, each, times, steps, steps)
-        to_own = to_own.add_(self.later_answer.to(asked.dtype)).view(*together, steps)
+        to_own = to_own.add_(self.later_answer.to(asked.dtype)).view(*of_each, steps)
         weights = softmax(to_prompt, to_own)
         found = weights[..., length : length + steps].reshape(groups, shared, each, times * steps, steps) @ own_values
-        found = found.view(*together, width) + weights[..., :length] @ values
+        found = found.view(*of_each, width) + weights[..., :length] @ values
         answers = found.view(groups, shared, each, times, steps, width).permute(0, 2, 4, 1, 3, 5)
         return self.packed.gather(prompts, answers.reshape(rows, steps, heads, width)).unsqueeze(0)
 

@@ -132,7 +132,7 @@ class SharingDecoder:
         keys[:, :, start:end] = key.transpose(1, 2)
         values[:, :, start:end] = value.transpose(1, 2)
         # Several query heads on one of the keys are, to that one, so many more queries.
-        asked = query.unflatten(2, (shared, -1)).transpose(1, 2)
+        asked = query.view(-1, grid.each, shared, heads // shared, width).transpose(1, 2)
         pairs, size = asked.shape[:2], grid.each * heads // shared
         asked, keys, values = asked.reshape(-1, size, width), keys.flatten(0, 1), values.flatten(0, 1)
         if asked.dtype == torch.float32:  # the faster order of this product, by half

@@ -75,7 +75,7 @@ def turn(vectors: Tensor, cos: Tensor, sin: Tensor, width: int) -> Tensor:
 
 def _turn(vectors: Tensor, cos: Tensor, sin: Tensor, width: int) -> Tensor:
     part = vectors[..., : cos.shape[-1]]
-    across = part.unflatten(-1, (-1, width)).roll(width // 2, -1).flatten(-2)
+    across = part.view(*part.shape[:-1], -1, width).roll(width // 2, -1).flatten(-2)
     part.mul_(cos).add_(across.mul_(sin))
     return vectors
 

@@ -132,16 +132,7 @@ def _by_packing(
     states: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Every real token is computed once, and none that is not; 0 where there is none."""
-    lean = lean_llama(model, packed=False)
-    if lean is not None:
-        hidden = lean.states(
-            packed.ids.unsqueeze(0), packed.positions.unsqueeze(0), PackedAttention(packed), packed.asked_for
-        )
-        logits = lean.head(hidden)[0]
-    else:
-        output = packed_output(model, packed, output_hidden_states=states)
-        hidden = output.hidden_states[-1][:, packed.asked_for] if states else None
-        logits = output.logits[0]
+    logits, hidden = _answer_logits(model, packed, states=states)
     answered = mask[:, start:].bool()
     going_on, groups = answered[:, 1:], len(packed.lasts)
 
@@ -156,9 +147,20 @@ def _by_packing(
     first = token_logprobs_and_entropy(ends[packed.group], ids[:, start], temperature)
     rest = token_logprobs_and_entropy(others, ids[:, start + 1 :][going_on], temperature)
     logprobs, entropy = (unpacked(*pair) for pair in zip(first, rest, strict=True))
-    if not states:
+    if hidden is None:
         return logprobs, entropy, None
-    return logprobs, entropy, unpacked(hidden[0, :groups][packed.group], hidden[0, groups:])
+    return logprobs, entropy, unpacked(hidden[:groups][packed.group], hidden[groups:])
+
+
+def _answer_logits(model: Any, packed: Packed, *, states: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Logits [K, V] of the tokens that are asked for and, with `states`, the last layer's hidden states [K, H]."""
+    wanted = packed.asked_for
+    lean = lean_llama(model, packed=False)
+    if lean is not None:
+        found = lean.states(packed.ids.unsqueeze(0), packed.positions.unsqueeze(0), PackedAttention(packed), wanted)
+        return lean.head(found)[0], found[0] if states else None
+    output = packed_output(model, packed, output_hidden_states=states)
+    return output.logits[0], output.hidden_states[-1][0, wanted] if states else None
 
 
 def answer_logits_by_prefix(model: Any, ids: torch.Tensor, mask: torch.Tensor, answer_start: int) -> Any:
