@@ -41,7 +41,8 @@ def rms_norm(states: Tensor, weight: Tensor, eps: float) -> Tensor:
 def _scaled(states: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """`states` over the root of their mean square, float32, and one over that root [..., 1]."""
     scaled = states.to(torch.float32, copy=True)
-    rate = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True).square_().div_(states.shape[-1]).add_(eps).rsqrt_()
+    length = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    rate = torch.addcmul(length.new_tensor(eps), length, length, value=1 / states.shape[-1]).rsqrt_()
     return scaled.mul_(rate), rate
 
 
