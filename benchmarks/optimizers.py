@@ -7,15 +7,20 @@ trl==1.12.0`) and name the folder with --ppo-trl.
 `gemm_share` is the matrix products that a step cannot do without, a prompt counted once, over what the machine
 multiplies in that time.
 
-What holds the rest, profiled on one core of an AVX512_BF16 CPU with other work beside. Of the 0.7 s of a rollout 32 %
+What holds the rest, profiled on one core of an AVX512_BF16 CPU with other work beside. Of the 0.6 s of a rollout 35 %
 are linear maps (10 MB of weights read anew for every 64 tokens: 130 of 210 GFLOP/s), 30 % attention (up to 27 MB of
-keys and values a step, as fast as they are read), 9 % the prompts, 6 % norms, 2 % drawing; of everything, a fifth is
-what the calls of a step's 300 operations cost on next to no data. Of the 2.2 s of an RLOO step the rollout is 33 %, the
-reference 16 %, the policy's forward and backward passes 17 and 31 %: products run at 75 to 95 % of the rate there, and
-half of the time is norms, rotations, gates, softmax and their gradients, which go through memory once an operation;
-gradients of them written by hand were no faster. A compiler would fuse them: `torch.compile` of transformers' own
-decoding step over a static cache of 256 places took 18 s of CPU and made the step a tenth faster than uncompiled (64
-for 70 ms); ours takes 14 ms, so that nothing is compiled here.
+keys and values a step, as fast as they are read), 8 % the prompts, 4 % norms, 3 % drawing; of everything, a fifth is
+what the calls of a step's 300 operations cost on next to no data. Of the 1.9 s of an RLOO step the rollout is 32 %, the
+reference 16 %, the policy's forward and backward passes 16 and 31 %. Two thirds of these passes are products at 80 to
+97 % of the rate; the others are norms, rotations, gates, softmax and attention's small products, which eager torch
+computes one at a time. In bf16 their arithmetic holds them, not memory: smaller pieces of a batch are slower.
+
+A compiler would fuse them. `torch.compile` of each layer but its attention (dynamic shapes, on transformers' own code)
+took the policy's passes from 0.93 to 0.85-0.88 s, PPO's from 1.42 to 1.27 s and the reference from 0.32 to 0.31 s, for
+11 s of CPU the first time (27 s until it was there) and 6 s from its cache, in 13 graphs: it pays after some hundred
+steps. Operations written by hand (`lm.functions`) and a last layer for the answers' tokens alone got about two thirds
+of that for nothing (0.89, 1.34, 0.31 s), and compiled parts around them little more, so that nothing is compiled here.
+oneDNN's own fusions (activation, product and sum within the linear maps) were slower than what they replace.
 """
 
 from __future__ import annotations

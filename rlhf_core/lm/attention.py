@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rlhf_core.lm.forward import forward, takes_positions
+from rlhf_core.lm.functions import softmax
 from rlhf_core.lm.packing import Packed, pack
 from rlhf_core.lm.precision import ONE_AT_A_TIME, computes_again
 from rlhf_core.lm.sharding import entrance
@@ -24,8 +25,9 @@ NAME = "rlhf_shared_prompts"
 MOST_SCORES = 2**27
 """Attention scores that a training pass may keep for its backward pass; beyond, kernels that recompute them win."""
 
-Attend = Callable[[int, Tensor, Tensor, Tensor, float], Tensor]
-"""From a layer's number, its queries [B, H, L, D], keys and values [B, Hkv, L, D] and the scale to [B, L, H, D]."""
+Attend = Callable[[int, Tensor, int, float], Tensor]
+"""From a layer's number, its queries, keys and values side by side [B, L, H + 2 Hkv, D], Hkv and the scale to
+[B, L, H, D]."""
 
 _current: ContextVar[Attend] = ContextVar(NAME)
 _trusted: WeakKeyDictionary[Any, dict[bool, bool]] = WeakKeyDictionary()
@@ -42,7 +44,8 @@ def _attend(
     if options.get("dropout") or any(options.get(name) is not None for name in ("softcap", "s_aux", "sliding_window")):
         raise NotPlainAttentionError
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return _current.get()(module.layer_idx, query, key, value, scale), None
+    together = torch.cat([part.transpose(1, 2) for part in (query, key, value)], dim=2)
+    return _current.get()(module.layer_idx, together, key.shape[1], scale), None
 
 
 @contextlib.contextmanager
@@ -105,16 +108,13 @@ def _agrees(model: Any) -> bool:
 
 
 def packed_output(model: Any, packed: Packed, **options: Any) -> Any:
-    """The model's output on the whole row; logits [1, K, V] after each prompt's last and then each answer's tokens."""
-    tokens = len(packed.ids)
-    prompts = int(packed.lasts[-1]) + 1
-    keep = torch.cat([packed.lasts, torch.arange(prompts, tokens, device=packed.ids.device)])
+    """The model's output on the whole row; logits [1, K, V] of what is `asked_for` of it alone."""
     with attending(model, PackedAttention(packed)):
         return entrance(model)(
             input_ids=packed.ids.unsqueeze(0),
             position_ids=packed.positions.unsqueeze(0),
             use_cache=False,
-            logits_to_keep=keep,
+            logits_to_keep=packed.asked_for,
             **options,
         )
 
@@ -138,42 +138,43 @@ class PackedAttention:
         absent = torch.arange(length) >= lengths.unsqueeze(1)
         self.absent = torch.zeros(absent.shape).masked_fill(absent, -torch.inf) if bool(absent.any()) else None
 
-    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """[1, H, N, D] in, [1, N, H, D] out."""
+    def __call__(self, layer: int, together: Tensor, shared: int, scale: float) -> Tensor:
+        """[1, N, H + 2 Hkv, D] in, [1, N, H, D] out."""
         groups, length, rows, steps = self.packed.shape
-        heads, shared, width = query.shape[1], key.shape[1], query.shape[3]
-        times = heads // shared
-        q, k, v = (self.packed.spread(part[0].transpose(0, 1)) for part in (query * scale, key, value))
+        heads, width = together.shape[2] - 2 * shared, together.shape[3]
+        times, sizes = heads // shared, [heads, shared, shared]
+        of_prompts, of_answers = (torch.split(part, sizes, dim=2) for part in self.packed.spread(together[0]))
         # Several query heads on one of the keys are, to that one, so many more queries.
-        asked = q[0].view(groups, length, shared, times, width).permute(0, 2, 3, 1, 4)
-        keys, values = (part[0].transpose(1, 2) for part in (k, v))
+        asked = (of_prompts[0] * scale).view(groups, length, shared, times, width).permute(0, 2, 3, 1, 4)
+        keys, values = (part.transpose(1, 2) for part in of_prompts[1:])
         if self.seen is not None:
             self.seen(layer, keys, values)
         scores = asked.reshape(groups, shared, times * length, width) @ keys.transpose(2, 3)
-        scores = scores.view(groups, shared, times, length, length).add_(self.later_prompt.to(query.dtype))
-        prompts = scores.softmax(-1).view(groups, shared, times * length, length) @ values
+        scores = scores.view(groups, shared, times, length, length).add_(self.later_prompt.to(scores.dtype))
+        weights = softmax(scores)[..., :length].reshape(groups, shared, times * length, length)
+        prompts = weights @ values
         prompts = prompts.view(groups, shared, times, length, width).permute(0, 3, 1, 2, 4)
         prompts = prompts.reshape(groups, length, heads, width)
         if not steps:
-            return self.packed.gather(prompts, q[1]).unsqueeze(0)
+            return self.packed.gather(prompts, of_answers[0]).unsqueeze(0)
 
         if self.pick is not None:
             keys, values = keys[self.pick], values[self.pick]
         each, groups = self.each, rows // self.each
-        together = (groups, shared, each * times * steps)
-        asked = q[1].view(groups, each, steps, shared, times, width).permute(0, 3, 1, 4, 2, 5)
+        of_each = (groups, shared, each * times * steps)
+        asked = (of_answers[0] * scale).view(groups, each, steps, shared, times, width).permute(0, 3, 1, 4, 2, 5)
         asked = asked.reshape(groups, shared, each, times * steps, width)
         own_keys, own_values = (
-            part[1].view(groups, each, steps, shared, width).permute(0, 3, 1, 2, 4) for part in (k, v)
+            part.reshape(groups, each, steps, shared, width).permute(0, 3, 1, 2, 4) for part in of_answers[1:]
         )
-        to_prompt = asked.view(*together, width) @ keys.transpose(2, 3)
+        to_prompt = asked.view(*of_each, width) @ keys.transpose(2, 3)
         if self.absent is not None:
-            to_prompt += self.absent[:, None, None].to(query.dtype)
+            to_prompt += self.absent[:, None, None].to(asked.dtype)
         to_own = (asked @ own_keys.transpose(3, 4)).view(groups, shared, each, times, steps, steps)
-        to_own = to_own.add_(self.later_answer.to(query.dtype)).view(*together, steps)
-        weights = torch.cat([to_prompt, to_own], dim=-1).softmax(-1)
-        found = weights[..., length:].view(groups, shared, each, times * steps, steps) @ own_values
-        found = found.view(*together, width) + weights[..., :length] @ values
+        to_own = to_own.add_(self.later_answer.to(asked.dtype)).view(*of_each, steps)
+        weights = softmax(to_prompt, to_own)
+        found = weights[..., length : length + steps].reshape(groups, shared, each, times * steps, steps) @ own_values
+        found = found.view(*of_each, width) + weights[..., :length] @ values
         answers = found.view(groups, shared, each, times, steps, width).permute(0, 2, 4, 1, 3, 5)
         return self.packed.gather(prompts, answers.reshape(rows, steps, heads, width)).unsqueeze(0)
 

@@ -48,7 +48,7 @@ def decoding(model: Any, ids: Tensor, mask: Tensor, room: int) -> Iterator[Decod
     if packed is None:
         yield CachedDecoder(model, ids, mask, room)
         return
-    decoder = SharingDecoder(model, packed, room, lean_llama(model))
+    decoder = SharingDecoder(model, packed, room, lean_llama(model, packed=True))
     with attending(model, decoder.attend):
         yield decoder
 
@@ -71,8 +71,8 @@ class SharingDecoder:
         self.grid = Grid.of(packed.group)
         self.lengths = packed.prompt_lengths[packed.group]
         """[B] tokens of each row's prompt."""
-        self.states: dict[int, tuple[Tensor, Tensor]] = {}
-        """Keys and values of each layer, [G, Hkv, P + room * n, D]; those of answers by token, then by place."""
+        self.states: dict[int, Tensor] = {}
+        """Keys and values of each layer, [2, G, Hkv, P + room * n, D]; those of answers by token, then by place."""
         self.steps = 0
         """Tokens appended, the one being computed included; 0 while the prompts are read."""
         columns = torch.arange(self.length)
@@ -114,48 +114,41 @@ class SharingDecoder:
             self.grid = grid
             return
         prompts = places[:: smaller.each] // grid.each
-        for layer, pair in self.states.items():
-            self.states[layer] = (
-                self._moved(pair[0], grid, smaller, prompts, places),
-                self._moved(pair[1], grid, smaller, prompts, places),
-            )
+        for layer, states in self.states.items():
+            self.states[layer] = self._moved(states, grid, smaller, prompts, places)
         self.grid, self.absent, self.bias = smaller, self.absent[prompts], None
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """[B, H, 1, D] in, [B, 1, H, D] out; while prompts are read as `PackedAttention`."""
+    def attend(self, layer: int, together: Tensor, shared: int, scale: float) -> Tensor:
+        """[B, 1, H + 2 Hkv, D] in, [B, 1, H, D] out; while prompts are read as `PackedAttention`."""
         if not self.steps:
-            return PackedAttention(self.packed, self._read)(layer, query, key, value, scale)
-        rows, heads, _, width = query.shape
-        shared, grid = key.shape[1], self.grid
-        keys, values = self.states[layer]
+            return PackedAttention(self.packed, self._read)(layer, together, shared, scale)
+        heads, width, grid = together.shape[2] - 2 * shared, together.shape[3], self.grid
+        query, fresh = torch.split(grid.laid(together[:, 0]), [heads, 2 * shared], dim=2)
         start, end = self.length + (self.steps - 1) * grid.each, self.length + self.steps * grid.each
-        keys[:, :, start:end] = grid.laid(key.view(rows, shared, width)).transpose(1, 2)
-        values[:, :, start:end] = grid.laid(value.view(rows, shared, width)).transpose(1, 2)
+        states = self.states[layer]
+        states[:, :, :, start:end] = fresh.view(-1, grid.each, 2, shared, width).permute(2, 0, 3, 1, 4)
         # Several query heads on one of the keys are, to that one, so many more queries.
-        asked = grid.laid(query.view(rows, shared, heads // shared, width)).transpose(1, 2)
-        together, size = asked.shape[:2], grid.each * heads // shared
-        asked, keys, values = asked.reshape(-1, size, width), keys.flatten(0, 1), values.flatten(0, 1)
-        if query.dtype == torch.float32:  # the faster order of this product, by half
+        asked = query.view(-1, grid.each, shared, heads // shared, width).transpose(1, 2)
+        pairs, size = asked.shape[:2], grid.each * heads // shared
+        asked, keys, values = asked.reshape(-1, size, width), *states.flatten(1, 2)
+        if asked.dtype == torch.float32:  # the faster order of this product, by half
             scores = (keys @ asked.transpose(1, 2)).transpose(1, 2)
         else:
             scores = asked @ keys.transpose(1, 2)
         if self.bias is None:
-            self.bias = scores.new_full((together[0], 1, *scores.shape[1:]), -torch.inf)
+            self.bias = scores.new_full((pairs[0], 1, *scores.shape[1:]), -torch.inf)
             self.bias[..., : self.length] = torch.where(self.absent, -torch.inf, 0.0)[:, None, None]
             self._uncover(self.bias, 0)
-        weights = torch.add(self.bias, scores.view(*together, *scores.shape[1:]), alpha=scale).softmax(-1)
-        found = (weights.view(scores.shape) @ values).view(*together, grid.each, -1, width).transpose(1, 2)
+        weights = torch.add(self.bias, scores.view(*pairs, *scores.shape[1:]), alpha=scale).softmax(-1)
+        found = (weights.view(scores.shape) @ values).view(*pairs, grid.each, -1, width).transpose(1, 2)
         return grid.taken(found.reshape(-1, heads, width)).unsqueeze(1)
 
     def _read(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Keep the prompts' keys and values [prompts, Hkv, P, D], and set room aside for the answers'."""
         prompts = self.packed.group[self.grid.rows].view(-1, self.grid.each)[:, 0]
         _, shared, length, width = keys.shape
-        total = length + self.room * self.grid.each
-        self.states[layer] = (
-            keys.new_zeros(len(prompts), shared, total, width),
-            values.new_zeros(len(prompts), shared, total, width),
-        )
+        room = self.room * self.grid.each
+        self.states[layer] = keys.new_zeros(2, len(prompts), shared, length + room, width)
         for held, part in zip(self.states[layer], (keys, values), strict=True):
             held[:, :, :length] = part[prompts]
 
@@ -169,22 +162,23 @@ class SharingDecoder:
     def _make_room(self) -> None:
         """For some steps more."""
         more = min(self.room + ROOM, self.most) - self.room
-        for layer, pair in self.states.items():
-            empty = pair[0].new_zeros(*pair[0].shape[:2], more * self.grid.each, pair[0].shape[3])
-            self.states[layer] = (torch.cat([pair[0], empty], dim=2), torch.cat([pair[1], empty], dim=2))
+        for layer, states in self.states.items():
+            empty = states.new_zeros(*states.shape[:3], more * self.grid.each, states.shape[4])
+            self.states[layer] = torch.cat([states, empty], dim=3)
         self.room, self.bias = self.room + more, None
 
     def _moved(self, states: Tensor, old: Grid, new: Grid, prompts: Tensor, places: Tensor) -> Tensor:
         """The states of `old`'s places [G' * n'] in the layout of `new`."""
-        _, shared, _, width = states.shape
-        fresh = states.new_zeros(len(prompts), shared, self.length + self.room * new.each, width)
-        fresh[:, :, : self.length] = states[prompts, :, : self.length]
-        filled = states[:, :, self.length : self.length + self.steps * old.each]
-        by_place = filled.view(len(states), shared, self.steps, old.each, width)[
-            places // old.each, :, :, places % old.each
-        ]
-        moved = by_place.view(len(prompts), new.each, shared, self.steps, width).permute(0, 2, 3, 1, 4)
-        fresh[:, :, self.length : self.length + self.steps * new.each] = moved.flatten(2, 3)
+        _, count, shared, _, width = states.shape
+        fresh = states.new_zeros(2, len(prompts), shared, self.length + self.room * new.each, width)
+        fresh[:, :, :, : self.length] = states[:, prompts, :, : self.length]
+        filled = states[:, :, :, self.length : self.length + self.steps * old.each]
+        by_place = filled.view(2, count, shared, self.steps, old.each, width).permute(1, 4, 0, 2, 3, 5)
+        moved = by_place[places // old.each, places % old.each].view(
+            len(prompts), new.each, 2, shared, self.steps, width
+        )
+        answers = slice(self.length, self.length + self.steps * new.each)
+        fresh[:, :, :, answers] = moved.permute(2, 0, 3, 4, 1, 5).flatten(3, 4)
         return fresh
 
 

@@ -1,21 +1,26 @@
-"""The forward pass of models of Llama's shape without gradients, in fewer and larger operations than their own code.
+"""The forward pass of models of Llama's shape, in fewer and larger operations than their own code.
 
-For a few dozen tokens at a time what lies between the products takes as long as the products. Here queries, keys and
-values come of one product, and so do the gate and what it gates, over weights that are packed once for all steps.
+For a few dozen tokens at a time what lies between the products takes as long as the products, and a third of the time
+for thousands. Here queries, keys and values come of one product and are turned and attended to side by side; norms and
+rotations have gradients by hand; and the last layer goes on with those tokens alone that are asked for. For sampling
+the gate and what it gates come of one product too, over weights that are packed once for all steps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.nn import Linear
+from torch.nn import Linear, functional
 
 from rlhf_core.lm.attention import Attend, PackedAttention, packed_output
-from rlhf_core.lm.packed_linear import PackedLinear
+from rlhf_core.lm.functions import rms_norm, turn
+from rlhf_core.lm.packed_linear import PackedLinear, joined
 from rlhf_core.lm.packing import pack
 
 MOST_PACKED = 2**31
@@ -24,96 +29,128 @@ MOST_PACKED = 2**31
 _trusted: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
-def lean_llama(model: Any) -> LeanLlama | None:
+def lean_llama(model: Any, *, packed: bool) -> LeanLlama | None:
     """`model` with its weights as they are now, ready to run; None where its own code must run.
 
-    For models that `attention.can_share` has seen. Tried out once on a handful of tokens: other architectures have
-    parts of the same names and do more with them.
+    `packed` for many passes without gradients; else gradients flow to the weights. For models that
+    `attention.can_share` has seen. Tried out once on a handful of tokens: other architectures have parts of the same
+    names and do more with them.
     """
     if (
         _trusted.get(model) is False
         or torch.is_autocast_enabled("cpu")
+        or model.training
         or _hooked(model)
-        or _bytes(model) > MOST_PACKED
+        or (packed and _bytes(model) > MOST_PACKED)
     ):
         return None
     try:
-        lean = LeanLlama(model)
+        lean = LeanLlama(model, packed=packed)
         _trusted[model] = _trusted.get(model) or _agrees(model, lean)
     except (NotLlamaError, RuntimeError, TypeError, ValueError, AttributeError):
         _trusted[model] = False
     return lean if _trusted[model] else None
 
 
+Map = Callable[[Tensor], Tensor]
+
+
 @dataclass(frozen=True)
 class Layer:
-    """One transformer block: the model's own parts, and its linear maps packed."""
+    """One transformer block: [.., I] to [.., O] each."""
 
-    before_attention: Any
-    before_mlp: Any
-    activation: Any
+    before_attention: Map
+    before_mlp: Map
     scale: float
-    qk_norms: tuple[Any, Any] | None
+    qk_norms: tuple[Map, Map] | None
     """Of queries and keys, head by head, where the architecture has them."""
-    qkv: PackedLinear
-    out: PackedLinear
-    gate_up: PackedLinear
-    down: PackedLinear
+    qkv: Map
+    out: Map
+    mlp: Map
 
 
 class LeanLlama:
     """Embedding, blocks and head of a model whose parts have the names that they have in Llama (Qwen, Mistral, ...)."""
 
-    def __init__(self, model: Any) -> None:
-        """Pack the weights of `model` as they are now. Raises NotLlamaError where its parts are others."""
+    def __init__(self, model: Any, *, packed: bool) -> None:
+        """Take the weights of `model` as they are now. Raises NotLlamaError where its parts are others."""
         body = _part(model, "model")
-        self.embedding, self.rotary, self.norm = (_part(body, n) for n in ("embed_tokens", "rotary_emb", "norm"))
-        self.layers = [_packed(layer) for layer in _part(body, "layers")]
-        self.head = PackedLinear([_linear(model, "lm_head")])
+        self.embedding, self.rotary = _part(body, "embed_tokens"), _part(body, "rotary_emb")
+        self.norm = _norm(body, "norm")
+        self.layers = [_layer(layer, packed=packed) for layer in _part(body, "layers")]
+        head = _linear(model, "lm_head")
+        self.head: Map = PackedLinear([head]) if packed else head
         config = model.config.get_text_config()
         self.heads, self.shared = config.num_attention_heads, config.num_key_value_heads
 
     def __call__(self, ids: Tensor, positions: Tensor, attend: Attend, keep: Tensor | None = None) -> Tensor:
         """Logits [B, L, V] of `ids` [B, L] at `positions` [B, L], or of the columns `keep` [K] alone."""
+        return self.head(self.states(ids, positions, attend, keep))
+
+    def states(self, ids: Tensor, positions: Tensor, attend: Attend, keep: Tensor | None = None) -> Tensor:
+        """What the head reads, [B, L, H] or [B, K, H]."""
         states = self.embedding(ids)
         heads = [self.heads, self.shared, self.shared]
         cos, sin = self.rotary(states, positions)
-        half = sin.shape[-1] // 2
+        width = sin.shape[-1]
         # Turning by half the width and this sign is what the models' own `rotate_half` does.
-        cos, sin = cos.unsqueeze(2), torch.cat([-sin[..., :half], sin[..., half:]], dim=-1).unsqueeze(2)
+        sin = torch.cat([-sin[..., : width // 2], sin[..., width // 2 :]], dim=-1)
+        cos, sin = (part.repeat(1, 1, self.heads + self.shared) for part in (cos, sin))
         for number, layer in enumerate(self.layers):
-            found = layer.qkv(layer.before_attention(states)).view(*ids.shape, sum(heads), -1)
+            found = layer.qkv(layer.before_attention(states))
             if layer.qk_norms is not None:
-                query, key, value = torch.split(found, heads, dim=2)
-                found = torch.cat([layer.qk_norms[0](query), layer.qk_norms[1](key), value], dim=2)
-            turned = found[:, :, : -self.shared]
-            across = turned.roll(half, -1).mul_(sin)
-            turned.mul_(cos).add_(across)
-            query, key, value = torch.split(found.transpose(1, 2), heads, dim=1)
-            seen = attend(number, query, key, value, layer.scale)
-            states = states + layer.out(seen.reshape(*ids.shape, -1))
-            gate, up = torch.split(layer.gate_up(layer.before_mlp(states)), layer.gate_up.widths, dim=-1)
-            states = states + layer.down(layer.activation(gate) * up)
-        return self.head(self.norm(states if keep is None else states[:, keep]))
+                query, key, value = torch.split(found.view(*ids.shape, sum(heads), -1), heads, dim=2)
+                found = torch.cat([layer.qk_norms[0](query), layer.qk_norms[1](key), value], dim=2).flatten(2)
+            found = turn(found, cos, sin, width).view(*ids.shape, sum(heads), -1)
+            seen = attend(number, found, self.shared, layer.scale).reshape(*ids.shape, -1)
+            if keep is not None and number == len(self.layers) - 1:
+                states, seen = states[:, keep], seen[:, keep]
+            states = states + layer.out(seen)
+            states = states + layer.mlp(layer.before_mlp(states))
+        return self.norm(states)
 
 
 class NotLlamaError(TypeError):
     """The model is of another shape."""
 
 
-def _packed(layer: Any) -> Layer:
+def _layer(layer: Any, *, packed: bool) -> Layer:
     attention, mlp = _part(layer, "self_attn"), _part(layer, "mlp")
+    qkv = [_linear(attention, name) for name in ("q_proj", "k_proj", "v_proj")]
+    gate, up, down = (_linear(mlp, name) for name in ("gate_proj", "up_proj", "down_proj"))
+    out = _linear(attention, "o_proj")
     return Layer(
-        before_attention=_part(layer, "input_layernorm"),
-        before_mlp=_part(layer, "post_attention_layernorm"),
-        activation=_part(mlp, "act_fn"),
+        before_attention=_norm(layer, "input_layernorm"),
+        before_mlp=_norm(layer, "post_attention_layernorm"),
         scale=_part(attention, "scaling"),
-        qk_norms=(attention.q_norm, _part(attention, "k_norm")) if hasattr(attention, "q_norm") else None,
-        qkv=PackedLinear([_linear(attention, name) for name in ("q_proj", "k_proj", "v_proj")]),
-        out=PackedLinear([_linear(attention, "o_proj")]),
-        gate_up=PackedLinear([_linear(mlp, name) for name in ("gate_proj", "up_proj")]),
-        down=PackedLinear([_linear(mlp, "down_proj")]),
+        qk_norms=(_norm(attention, "q_norm"), _norm(attention, "k_norm")) if hasattr(attention, "q_norm") else None,
+        qkv=PackedLinear(qkv) if packed else _joined(qkv),
+        out=PackedLinear([out]) if packed else out,
+        mlp=_packed_mlp([gate, up], down, _part(mlp, "act_fn")) if packed else mlp,
     )
+
+
+def _joined(maps: Sequence[Linear]) -> Map:
+    weight, bias = joined(maps)
+    return partial(functional.linear, weight=weight, bias=bias)
+
+
+def _packed_mlp(gate_up: Sequence[Linear], down: Linear, activation: Map) -> Map:
+    first, second = PackedLinear(gate_up), PackedLinear([down])
+
+    def mlp(states: Tensor) -> Tensor:
+        gate, up = torch.split(first(states), first.widths, dim=-1)
+        return second(activation(gate) * up)
+
+    return mlp
+
+
+def _norm(owner: Any, name: str) -> Map:
+    """Llama's norm in our own code; the part itself where it is another."""
+    part: Map = _part(owner, name)
+    if not hasattr(part, "variance_epsilon"):
+        return part
+    return partial(rms_norm, weight=part.weight, eps=part.variance_epsilon)  # type: ignore[attr-defined]
 
 
 def _linear(owner: Any, name: str) -> Linear:
@@ -149,8 +186,7 @@ def _agrees(model: Any, lean: LeanLlama) -> bool:
     packed = pack(ids, torch.ones_like(ids), 4)
     assert packed is not None
     own = packed_output(model, packed).logits[0].float()
-    prompts = int(packed.lasts[-1]) + 1
-    ours = lean(packed.ids.unsqueeze(0), packed.positions.unsqueeze(0), PackedAttention(packed))[0].float()
-    ours = torch.cat([ours[packed.lasts], ours[prompts:]])
+    positions = packed.positions.unsqueeze(0)
+    ours = lean(packed.ids.unsqueeze(0), positions, PackedAttention(packed), packed.asked_for)[0].float()
     tolerance = 1e-3 if next(model.parameters()).dtype == torch.float32 else 0.05
     return ours.shape == own.shape and bool((ours - own).abs().max() <= tolerance * own.abs().max())

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from rlhf_core.lm.attention import MOST_SCORES, can_share, packed_output, scores_kept
+from rlhf_core.lm.attention import MOST_SCORES, PackedAttention, can_share, packed_output, scores_kept
 from rlhf_core.lm.forward import forward
+from rlhf_core.lm.lean_llama import lean_llama
 from rlhf_core.lm.packing import Packed, pack
 from rlhf_core.lm.precision import computes_again
 from rlhf_core.lm.prefix import distinct_rows
@@ -131,7 +132,7 @@ def _by_packing(
     states: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Every real token is computed once, and none that is not; 0 where there is none."""
-    output = packed_output(model, packed, output_hidden_states=states)
+    logits, hidden = _answer_logits(model, packed, states=states)
     answered = mask[:, start:].bool()
     going_on, groups = answered[:, 1:], len(packed.lasts)
 
@@ -142,14 +143,24 @@ def _by_packing(
         later = later.masked_scatter(going_on.reshape(*going_on.shape, *[1] * (rest.dim() - 1)), rest)
         return torch.cat([firsts.unsqueeze(1), later], dim=1)
 
-    ends, others = output.logits[0].split([groups, output.logits.shape[1] - groups])
+    ends, others = logits[:groups], logits[groups:]
     first = token_logprobs_and_entropy(ends[packed.group], ids[:, start], temperature)
     rest = token_logprobs_and_entropy(others, ids[:, start + 1 :][going_on], temperature)
     logprobs, entropy = (unpacked(*pair) for pair in zip(first, rest, strict=True))
-    if not states:
+    if hidden is None:
         return logprobs, entropy, None
-    hidden = output.hidden_states[-1][0]
-    return logprobs, entropy, unpacked(hidden[packed.lasts][packed.group], hidden[int(packed.lasts[-1]) + 1 :])
+    return logprobs, entropy, unpacked(hidden[:groups][packed.group], hidden[groups:])
+
+
+def _answer_logits(model: Any, packed: Packed, *, states: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Logits [K, V] of the tokens that are asked for and, with `states`, the last layer's hidden states [K, H]."""
+    wanted = packed.asked_for
+    lean = lean_llama(model, packed=False)
+    if lean is not None:
+        found = lean.states(packed.ids.unsqueeze(0), packed.positions.unsqueeze(0), PackedAttention(packed), wanted)
+        return lean.head(found)[0], found[0] if states else None
+    output = packed_output(model, packed, output_hidden_states=states)
+    return output.logits[0], output.hidden_states[-1][0, wanted] if states else None
 
 
 def answer_logits_by_prefix(model: Any, ids: torch.Tensor, mask: torch.Tensor, answer_start: int) -> Any:

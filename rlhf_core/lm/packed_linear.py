@@ -19,9 +19,8 @@ class PackedLinear:
     def __init__(self, maps: Sequence[Linear]) -> None:
         """From maps [I -> O_1], [I -> O_2], ... to one [I -> O_1 + O_2 + ...], with copies of their weights."""
         self.widths = [part.out_features for part in maps]
-        weight = torch.cat([part.weight.detach() for part in maps])
-        biases = [weight.new_zeros(part.out_features) if part.bias is None else part.bias.detach() for part in maps]
-        self.bias = None if all(part.bias is None for part in maps) else torch.cat(biases)
+        with torch.no_grad():
+            weight, self.bias = joined(maps)
         self.blocks = _in_blocks(weight)
         self.weight = weight if self.blocks is None else None
 
@@ -31,6 +30,14 @@ class PackedLinear:
             return functional.linear(states, self.weight, self.bias)  # type: ignore[arg-type]
         result: Tensor = torch.ops.mkldnn._linear_pointwise.default(states, self.blocks, self.bias, "none", [], "")
         return result
+
+
+def joined(maps: Sequence[Linear]) -> tuple[Tensor, Tensor | None]:
+    """Weight [O_1 + O_2 + ..., I] and bias of maps [I -> O_1], [I -> O_2], ... as one; gradients flow to their own."""
+    weight = torch.cat([part.weight for part in maps])
+    if all(part.bias is None for part in maps):
+        return weight, None
+    return weight, torch.cat([weight.new_zeros(p.out_features) if p.bias is None else p.bias for p in maps])
 
 
 def _in_blocks(weight: Tensor) -> Tensor | None:

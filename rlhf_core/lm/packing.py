@@ -30,9 +30,15 @@ class Packed:
     places: Tensor
     """[N] int64: the slot of each token."""
     padding: Tensor | None
-    """[G * P + B * T] bool, true at slots that hold nothing; None where all are taken, and in order."""
+    """Slots that hold nothing, int64; None where all are taken, and in order."""
     prompt_lengths: Tensor
     """[G] int64."""
+
+    @property
+    def asked_for(self) -> Tensor:
+        """[K] int64: where the tokens stand after which another was drawn, each prompt's last and then the answers'."""
+        prompts = int(self.lasts[-1]) + 1
+        return torch.cat([self.lasts, torch.arange(prompts, len(self.ids), device=self.ids.device)])
 
     def spread(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """`tokens` [N, ...] in the padded layout: the prompts' [G, P, ...] and the answers' [B, T, ...]."""
@@ -80,8 +86,7 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         slots, padding = ctx.saved_tensors
         spread = gradient.index_select(0, slots)
-        spread[padding] = 0
-        return spread, None, None, None
+        return spread.index_fill_(0, padding, 0), None, None, None
 
 
 def pack(ids: Tensor, mask: Tensor, start: int) -> Packed | None:
@@ -113,7 +118,7 @@ def pack(ids: Tensor, mask: Tensor, start: int) -> Packed | None:
         shape=(*at_p.shape, *at_a.shape),
         slots=slots,
         places=torch.cat([places_p, places_a + slots_p]),
-        padding=padding if bool(padding.any()) else None,
+        padding=padding.nonzero().squeeze(1) if bool(padding.any()) else None,
         prompt_lengths=prompt_lengths,
     )
 

@@ -40,17 +40,27 @@ def make(config, seed=0):
     return model
 
 
-@torch.no_grad()
-def both(model):
-    """Logits of the lean pass and of the model's own, two answers to each of two prompts."""
+def packed_rows():
+    """Two answers to each of two prompts; some end early."""
     ids = torch.randint(3, 300, (4, 12), generator=torch.Generator().manual_seed(1))
     ids[1, :6], ids[3, :6] = ids[0, :6], ids[2, :6]
-    packed = pack(ids, torch.ones_like(ids), 6)
-    lean = lean_llama(model)
+    mask = torch.ones_like(ids)
+    mask[1, 9:], mask[2, 11:] = 0, 0
+    return pack(ids, mask, 6)
+
+
+def run(model, *, packed):
+    """Logits of the lean pass where they are asked for."""
+    rows = packed_rows()
+    lean = lean_llama(model, packed=packed)
     assert lean is not None
-    ours = lean(packed.ids.unsqueeze(0), packed.positions.unsqueeze(0), PackedAttention(packed))[0]
-    asked = int(packed.lasts[-1]) + 1
-    return torch.cat([ours[packed.lasts], ours[asked:]]), packed_output(model, packed).logits[0]
+    return lean(rows.ids.unsqueeze(0), rows.positions.unsqueeze(0), PackedAttention(rows), rows.asked_for)[0]
+
+
+@torch.no_grad()
+def both(model, *, packed=True):
+    """Logits of the lean pass and of the model's own."""
+    return run(model, packed=packed), packed_output(model, packed_rows()).logits[0]
 
 
 LIKE_LLAMA = [
@@ -64,18 +74,53 @@ LIKE_LLAMA = [
 ]
 
 
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "for training"])
 @pytest.mark.parametrize("config", LIKE_LLAMA, ids=lambda config: config.model_type)
-def test_it_computes_what_the_model_computes(config):
-    ours, own = both(make(config))
+def test_it_computes_what_the_model_computes(config, packed):
+    ours, own = both(make(config), packed=packed)
     torch.testing.assert_close(ours, own, atol=1e-4, rtol=1e-4)
+
+
+def gradients(model, logits):
+    slope = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2))
+    model.zero_grad()
+    logits.backward(slope.to(logits.dtype))
+    return {name: weight.grad.clone() for name, weight in model.named_parameters()}
+
+
+@pytest.mark.parametrize("config", LIKE_LLAMA, ids=lambda config: config.model_type)
+def test_gradients_are_the_models_own(config):
+    model = make(config)
+    ours = gradients(model, run(model, packed=False))
+    own = gradients(model, packed_output(model, packed_rows()).logits[0])
+    assert ours.keys() == own.keys()
+    for name, slope in own.items():
+        torch.testing.assert_close(ours[name], slope, atol=2e-4 * slope.abs().max().item(), rtol=1e-3, msg=name)
 
 
 def test_in_bfloat16_too():
     model = make(LIKE_LLAMA[0])
+    for packed in (True, False):
+        with weights_in(model, torch.bfloat16):
+            ours, own = both(model, packed=packed)
+        assert ours.dtype == torch.bfloat16
+        assert (ours - own).abs().max() <= 0.03 * own.abs().max()
+
+
+def test_gradients_of_bfloat16_copies_are_as_near_to_the_truth_as_the_models_own():
+    model = make(LIKE_LLAMA[0])
+    names = dict(model.named_parameters()).keys()
+
+    def flat(logits):
+        found = gradients(model, logits)
+        return torch.cat([found[name].flatten() for name in names])
+
+    truth = flat(packed_output(model, packed_rows()).logits[0])
     with weights_in(model, torch.bfloat16):
-        ours, own = both(model)
-    assert ours.dtype == torch.bfloat16
-    assert (ours - own).abs().max() <= 0.03 * own.abs().max()
+        ours, own = run(model, packed=False), packed_output(model, packed_rows()).logits[0]
+    error, before = ((flat(logits) - truth).norm() / truth.norm() for logits in (ours, own))
+    assert next(model.parameters()).grad.dtype == torch.float32
+    assert error <= 1.2 * before
 
 
 OTHERS = [
@@ -91,22 +136,25 @@ OTHERS = [
 
 @pytest.mark.parametrize("config", OTHERS, ids=lambda config: config.model_type)
 def test_other_architectures_are_told_apart(config):
-    assert lean_llama(make(config)) is None
+    assert lean_llama(make(config), packed=True) is None
 
 
 def test_what_must_not_be_passed_over_is_not(monkeypatch):
     model = make(LIKE_LLAMA[0])
-    assert lean_llama(model) is not None
+    assert lean_llama(model, packed=True) is not None
     with torch.autocast("cpu", torch.bfloat16):
-        assert lean_llama(model) is None
+        assert lean_llama(model, packed=True) is None
     with monkeypatch.context() as patched:
         patched.setattr(module, "MOST_PACKED", 1000)
-        assert lean_llama(model) is None, "no memory for the weights once more"
-    assert lean_llama(model) is not None
+        assert lean_llama(model, packed=True) is None, "no memory for the weights once more"
+        assert lean_llama(model, packed=False) is not None, "which it does not take"
+    assert lean_llama(model.train(), packed=False) is None, "dropout would be left out"
+    model.eval()
+    assert lean_llama(model, packed=True) is not None
     model(input_ids=torch.tensor([[1, 2, 3]]), output_hidden_states=True)
-    assert lean_llama(model) is not None, "transformers' own hooks want nothing here"
+    assert lean_llama(model, packed=True) is not None, "transformers' own hooks want nothing here"
     model.model.layers[1].mlp.down_proj.register_forward_hook(lambda *_: None)
-    assert lean_llama(model) is None, "a hook would not be called"
+    assert lean_llama(model, packed=True) is None, "a hook would not be called"
 
 
 def test_it_is_made_of_the_weights_as_they_are():

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from rlhf_core.lm import logprobs as module
 from rlhf_core.lm.forward import forward, positions
 from rlhf_core.lm.logprobs import sequence_logprobs, token_logprobs, token_logprobs_and_entropy
 from rlhf_core.records import Prompt
@@ -80,3 +81,29 @@ def test_an_answer_without_a_prompt_or_without_tokens_is_refused(lm, start):
     ids = torch.zeros(1, 6, dtype=torch.long)
     with pytest.raises(ValueError, match="answer must start"):
         sequence_logprobs(lm.model, ids, torch.ones_like(ids), start)
+
+
+def test_training_takes_the_lean_pass_and_gets_the_models_own_gradients(lm, monkeypatch):
+    ids, mask = lm.encode([Prompt(text="the tram line"), Prompt(text="the tram line"), Prompt(text="Senate")])
+    start = ids.shape[1]
+    answers = torch.tensor([[5, 9, 7, 2], [8, 2, 0, 0], [6, 4, 2, 0]])
+    ids, mask = torch.cat([ids, answers], dim=1), torch.cat([mask, (answers > 0).long()], dim=1)
+    asked, lean_llama = [], module.lean_llama
+    monkeypatch.setattr(module, "lean_llama", lambda model, **options: asked.append(1) or lean_llama(model, **options))
+
+    def found():
+        logprobs, entropy, states = module.sequence_logprobs_and_states(lm.model, ids, mask, start, states=True)
+        lm.model.zero_grad()
+        ((logprobs - 0.1 * entropy) * (answers > 0)).sum().backward()
+        slopes = [weight.grad.clone() for weight in lm.model.parameters()]
+        return [logprobs.detach(), entropy.detach(), states.detach(), *slopes]
+
+    ours = found()
+    assert asked
+    monkeypatch.setattr(module, "lean_llama", lambda model, **options: None)
+    own = found()
+    shown = answers > 0
+    for our, theirs in zip(ours[:3], own[:3], strict=True):
+        torch.testing.assert_close(our[shown], theirs[shown], atol=1e-5, rtol=1e-4)
+    for our, theirs in zip(ours[3:], own[3:], strict=True):
+        torch.testing.assert_close(our, theirs, atol=1e-4 * theirs.abs().max().item(), rtol=1e-3)
