@@ -11,10 +11,11 @@ demo: $(READY)
 	$(BIN)/rlhf run deployments/pipelines/newsroom.yaml
 
 # One thread each: the tests' models are tiny, and two threads on a busy machine wait for each other most of the time.
-# Two processes, the tests of one file together, since they share what was slow to make.
+# Two processes, the tests of one file together, since they share what was slow to make, and in the order of the tree:
+# by their numbers of tests the few slow ones would come last, and one process would wait for the other.
 test: export OMP_NUM_THREADS = 1
 test: $(READY)
-	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: export OMP_NUM_THREADS = 1
 test-slow: $(READY)
@@ -26,7 +27,7 @@ test-deepspeed:
 
 test-zero: export OMP_NUM_THREADS = 1
 test-zero: $(READY)
-	$(BIN)/pytest --numprocesses 2 tests/rlhf_plugins/optimizers/text/test_zero.py
+	$(BIN)/pytest --numprocesses 2 tests/rlhf_plugins/optimizers/text/test_zero*.py
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import yaml
 from optimizer_kit import LENGTH, Recorder
 
 from rlhf_plugins.policies.causal_lm import CausalLm
@@ -56,3 +57,33 @@ def in_bfloat16(policy):
     """It, with its weights as they are."""
     policy.lm.compute_dtype = torch.bfloat16
     return policy
+
+
+def asked(folder, stage, **more):
+    """The file that `accelerate config` writes for two processes of DeepSpeed."""
+    file = folder / "accelerate.yaml"
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "compute_environment": "LOCAL_MACHINE",
+                "distributed_type": "DEEPSPEED",
+                "mixed_precision": "no",
+                "num_machines": 1,
+                "num_processes": 2,
+                "machine_rank": 0,
+                "main_process_port": 0,
+                "main_training_function": "main",
+                "use_cpu": False,
+                "deepspeed_config": {
+                    "gradient_accumulation_steps": 1,
+                    "gradient_clipping": 1.0,
+                    "offload_optimizer_device": "none",
+                    "offload_param_device": "none",
+                    "zero3_init_flag": stage == 3,
+                    "zero_stage": stage,
+                    **more,
+                },
+            }
+        )
+    )
+    return file
