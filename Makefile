@@ -5,7 +5,7 @@ EXTRAS ?= dev
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-deepspeed check ui clean
+.PHONY: demo test test-slow test-deepspeed test-zero check ui clean
 
 demo: $(READY)
 	$(BIN)/rlhf run deployments/pipelines/newsroom.yaml

@@ -18,7 +18,7 @@ from torch import Tensor
 from rlhf_core.errors import TrainingError
 from rlhf_core.lm.forward import forward
 from rlhf_core.lm.heads import ScalarHead
-from rlhf_core.lm.sharding import entrance, fill, run_by, whole
+from rlhf_core.lm.sharding import entrance, fill, run_by
 from rlhf_plugins import world
 from rlhf_plugins.trainee import NotFiniteError, Trainee
 
@@ -185,10 +185,11 @@ class ZeroTrainee(Trainee):
         super().__init__(module, lr=lr, max_grad_norm=max_grad_norm)
         self.model = model
         self.adam = self.optimizer
-        weights = {name: weight.detach().cpu() for name, weight in self.weights.items()}
+        rounds = dtype == torch.bfloat16
+        exact = {name: weight.detach().cpu() for name, weight in self.weights.items()} if rounds else {}
         self.zero = Zero(model, settings(asked, dtype, max_grad_norm), self.adam)
-        # Where it computes in bfloat16 it has rounded them before it made its own float32 ones.
-        for name, value in weights.items():
+        # It has rounded them before it made its own float32 ones.
+        for name, value in exact.items():
             fill(self.weights[name], value)
         self.engine, self.optimizer = self.zero.engine, self.zero.optimizer
 
@@ -223,11 +224,8 @@ class ZeroTrainee(Trainee):
         """See the base class."""
         if not found:
             return
-        weights = {name: whole(weight).cpu() for name, weight in self.weights.items()}
-        # Without gradients: the moments come into being, and all stays where it is.
+        # Without gradients: the moments come into being, and the weights stay as they are.
         self._touch(0.0)
-        for name, value in weights.items():
-            fill(self.weights[name], value)
         for full, value in found.items():
             name, _, key = full.rpartition("|")
             if key == "step":

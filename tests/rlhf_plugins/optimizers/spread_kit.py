@@ -5,6 +5,8 @@ import torch
 import yaml
 from optimizer_kit import LENGTH, Recorder
 
+from rlhf_core.lm.model import weights_digest
+from rlhf_plugins.optimizers.ppo import Ppo
 from rlhf_plugins.policies.causal_lm import CausalLm
 from rlhf_plugins.trainee import trainable
 
@@ -34,6 +36,21 @@ def assert_same(one, two):
         for name in row.keys() - {"seconds", "tokens_per_second", "logprob_mismatch", "pair_accuracy"}:
             assert other[name] == pytest.approx(row[name], rel=1e-3, abs=1e-4), name
         assert other.get("logprob_mismatch", 0.0) < 1e-5
+
+
+def assert_goes_on_to_the_bit(job, folder, **options):
+    """PPO with a value network and a watch, killed before its third step and resumed, ends as if nothing happened."""
+    options = {**SETTINGS, "steps": 3, "value_model": "network", "lr": 3e-3, **options}
+    options |= {"watch": {"by": {"use": "principles"}, "every": 1, "answers": 4, "patience": 5}}
+    whole = job(keep=folder)
+    metrics = Ppo(run=Recorder(), **options).optimize(whole)
+    assert (folder / "value_model.safetensors").is_file(), "the value model stays for the next round, whole"
+    with pytest.raises(KeyboardInterrupt):
+        Ppo(run=Recorder(folder=folder / "checkpoints", stop_at=3), **options).optimize(job())
+    run, made = Recorder(folder=folder / "checkpoints"), job()
+    assert Ppo(run=run, **options).optimize(made) == metrics
+    assert run.rows[0]["step"] == 2
+    assert weights_digest(made.policy.lm) == weights_digest(whole.policy.lm)
 
 
 def assert_alike_in_bfloat16(start, one, two):

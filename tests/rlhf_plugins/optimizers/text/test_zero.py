@@ -8,10 +8,19 @@ import sys
 import pytest
 import yaml
 from optimizer_kit import Recorder
-from spread_kit import SETTINGS, adapted, asked, assert_alike_in_bfloat16, assert_same, in_bfloat16, trained, weights
+from spread_kit import (
+    SETTINGS,
+    adapted,
+    asked,
+    assert_alike_in_bfloat16,
+    assert_goes_on_to_the_bit,
+    assert_same,
+    in_bfloat16,
+    trained,
+    weights,
+)
 
 from rlhf_core.errors import TrainingError
-from rlhf_core.lm.model import weights_digest
 from rlhf_plugins.optimizers.best_of_n import BestOfN
 from rlhf_plugins.optimizers.grpo import Grpo
 from rlhf_plugins.optimizers.online_dpo import OnlineDpo
@@ -48,17 +57,7 @@ def test_two_processes_learn_what_one_learns(job, kind, tmp_path):
 
 @pytest.mark.parametrize("stage", [2, 3])
 def test_killed_and_resumed_it_is_as_if_nothing_happened(job, tmp_path, stage):
-    options = {**SETTINGS, **VALUES, "steps": 3, "accelerate": asked(tmp_path, stage), "lr": 3e-3}
-    options |= {"watch": {"by": {"use": "principles"}, "every": 1, "answers": 4, "patience": 5}}
-    whole = job(keep=tmp_path)
-    metrics = Ppo(run=Recorder(), **options).optimize(whole)
-    assert (tmp_path / "value_model.safetensors").is_file(), "the value model stays for the next round, whole"
-    with pytest.raises(KeyboardInterrupt):
-        Ppo(run=Recorder(folder=tmp_path / "checkpoints", stop_at=3), **options).optimize(job())
-    run, made = Recorder(folder=tmp_path / "checkpoints"), job()
-    assert Ppo(run=run, **options).optimize(made) == metrics
-    assert run.rows[0]["step"] == 2
-    assert weights_digest(made.policy.lm) == weights_digest(whole.policy.lm)
+    assert_goes_on_to_the_bit(job, tmp_path, accelerate=asked(tmp_path, stage), **VALUES)
 
 
 @pytest.mark.parametrize("stage", [2, 3])
