@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlhf_core.records import content_id
@@ -72,8 +70,7 @@ class ReviewQueue:
     _tracker: Tracker = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        beside = self.uri.removeprefix("sqlite:///") if self.uri.startswith("sqlite:") else tempfile.gettempdir() + "/."
-        self._tracker = Tracker(self.uri, None, self.experiment, lock=Path(beside).with_name("mlflow.lock"))
+        self._tracker = Tracker.at(self.uri, self.experiment)
 
     def add(self, items: Sequence[Item]) -> None:
         """Put items into the queue; those that are there stay as they are."""

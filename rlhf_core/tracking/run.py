@@ -62,6 +62,11 @@ class TrackedRun:
         """The run's page, to be put behind the address of the MLflow UI."""
         return self.tracker.path(self.run_id)
 
+    @property
+    def root_id(self) -> str:
+        """Id of the campaign's run that this one is below; its own id where it is the campaign's."""
+        return self.tags.get("rlhf.root", self.run_id)
+
     def child(self, key: str, name: str, tags: Mapping[str, str] | None = None) -> TrackedRun:
         """The run below this one whose tag `rlhf.key` is `key`, running again, or a new one."""
         return self.tracker.child(self, key, name, tags or {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -49,6 +50,15 @@ class Tracker:
         if artifact_root is None and not uri.startswith("http"):
             artifact_root = workspace / "artifacts" / "mlflow"
         return cls(uri, artifact_root, experiment, lock=workspace / "mlflow.lock")
+
+    @classmethod
+    def at(cls, uri: str, experiment: str) -> Tracker:
+        """The tracker of an experiment whose store is known by its address alone, as on another machine."""
+        if uri.startswith("sqlite:///"):
+            lock = Path(uri.removeprefix("sqlite:///")).with_name("mlflow.lock")
+        else:
+            lock = Path(tempfile.gettempdir()) / f"rlhf-mlflow-{_user()}.lock"
+        return cls(uri, None, experiment, lock)
 
     def prepare(self) -> Tracker:
         """Import MLflow and make the store ready in the background. A failure shows at the first use."""
@@ -115,6 +125,31 @@ class Tracker:
         found = self._search(key)
         return TrackedRun(self, found, key, resumed=True) if found is not None else None
 
+    def run(self, run_id: str, key: str) -> TrackedRun:
+        """The run with this id, which was made under `key`, as it stands, without a search.
+
+        Raises TrackingError where there is none, where it was deleted, or where it has another key.
+        """
+        found = self.client.get_run(run_id)
+        known = found.data.tags.get(KEY_TAG, "")
+        if found.info.lifecycle_stage == "deleted" or known != key:
+            what = "was deleted" if known == key else f"belongs to `{known}`, not to `{key}`"
+            raise TrackingError(
+                f"the MLflow run {run_id} {what}.",
+                where=self.uri,
+                remedy="Restore it in MLflow's user interface, or run the same command again: it makes a new one.",
+            )
+        return TrackedRun(self, found, key, resumed=True)
+
+    def child_of(
+        self, parent_run_id: str, root_run_id: str, key: str, name: str, tags: Mapping[str, str] | None = None
+    ) -> TrackedRun:
+        """The run whose tag `rlhf.key` is `key`, running again, or a new one below the run `parent_run_id` of the
+        campaign `root_run_id`. Ids are enough, so that a worker on another machine can log there.
+        """
+        place = {ROOT_TAG: root_run_id, "mlflow.parentRunId": parent_run_id}
+        return self._run(key, name, {**(tags or {}), **place})
+
     def path(self, run_id: str = "") -> str:
         """The run's page, or the experiment's, to be put behind the address of the MLflow UI."""
         place = f"#/experiments/{self.experiment_id}" + (f"/runs/{run_id}" if run_id else "")
@@ -141,8 +176,7 @@ class Tracker:
 
     def child(self, parent: TrackedRun, key: str, name: str, tags: Mapping[str, str]) -> TrackedRun:
         """A run below `parent`: see `TrackedRun.child`."""
-        root = parent.tags.get(ROOT_TAG, parent.run_id)
-        return self._run(key, name, {**tags, ROOT_TAG: root, "mlflow.parentRunId": parent.run_id})
+        return self.child_of(parent.run_id, parent.root_id, key, name, tags)
 
 
 def _user() -> str:

@@ -82,6 +82,48 @@ def test_children_nest_and_those_left_running_are_killed(fresh: Fresh) -> None:
     assert again.path.startswith(f"#/experiments/{later.experiment_id}/runs/{again.run_id}?")
 
 
+def test_a_worker_elsewhere_logs_below_a_round_by_its_ids(fresh: Fresh) -> None:
+    tracker = fresh()
+    campaign = tracker.campaign("c", "campaign")
+    round_1 = campaign.child("c/1", "round 1")
+    assert (campaign.root_id, round_1.root_id) == (campaign.run_id, campaign.run_id)
+
+    worker = Tracker.at(tracker.uri, tracker.experiment)
+    stage = worker.child_of(round_1.run_id, campaign.run_id, "c/1/ppo", "ppo", {"rlhf.stage": "ppo"})
+    stage.log_metrics({"reward": 0.5}, 1)
+    stage.finish()
+
+    # The same run as one made through its parent, whichever comes first.
+    again = round_1.child("c/1/ppo", "ppo")
+    assert again.run_id == stage.run_id and again.resumed
+    found = data(tracker, stage.run_id)
+    assert found.metrics == {"reward": 0.5}
+    assert found.tags["mlflow.parentRunId"] == round_1.run_id
+    assert found.tags["rlhf.root"] == campaign.run_id and found.tags["rlhf.stage"] == "ppo"
+
+
+def test_a_run_is_opened_again_by_its_id_without_a_search(fresh: Fresh) -> None:
+    run = fresh().campaign("c", "campaign", {"seed": 7})
+    run.finish()
+    worker = fresh()
+
+    def searched(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a run known by its id was searched for")
+
+    worker.client.search_runs = searched  # type: ignore[attr-defined]
+    again = worker.run(run.run_id, "c")
+    assert again.resumed and again.tags["rlhf.key"] == "c"
+    assert data(worker, run.run_id).params == {"seed": "7"}
+    assert worker.client.get_run(run.run_id).info.status == "FINISHED"
+    with pytest.raises(TrackingError, match="belongs to `c`, not to `other`"):
+        worker.run(run.run_id, "other")
+    worker.client.delete_run(run.run_id)
+    with pytest.raises(TrackingError, match="was deleted"):
+        worker.run(run.run_id, "c")
+    with pytest.raises(TrackingError, match="not found"):
+        worker.run("0" * 32, "c")
+
+
 def test_a_resumed_run_does_not_repeat_points(fresh: Fresh) -> None:
     run = fresh().campaign("c", "campaign")
     for step in range(6):
