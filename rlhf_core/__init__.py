@@ -18,6 +18,7 @@ from rlhf_core.plugins import (
     EvaluateJob,
     Evaluation,
     Evaluator,
+    Event,
     FitJob,
     Gate,
     LanguageModelPolicy,
@@ -28,6 +29,9 @@ from rlhf_core.plugins import (
     RewardModel,
     Scores,
     Selector,
+    Step,
+    StepJob,
+    StepOutcome,
     Use,
     WarmStart,
 )
@@ -52,8 +56,8 @@ from rlhf_core.run import Run
 __all__ = [
     "ANY", "CONTROL", "TEXT",
     "Annotator", "Answer", "Candidate", "Comparison", "Converter", "DataSource", "Decision", "DeferredAnnotator",
-    "Demonstration", "Episode", "EvaluateJob", "Evaluation", "Evaluator", "Feedback", "FitJob", "Gate",
+    "Demonstration", "Episode", "EvaluateJob", "Evaluation", "Evaluator", "Event", "Feedback", "FitJob", "Gate",
     "LanguageModelPolicy", "Message", "Metric", "OptimizeJob", "Optimizer", "PluginConfig", "Policy", "Prompt",
     "Question", "Ranking", "Rating", "Reaction", "RewardModel", "RlhfError", "Run", "Sample", "Scores", "Selector",
-    "Skip", "Trajectory", "Use", "WarmStart",
+    "Skip", "Step", "StepJob", "StepOutcome", "Trajectory", "Use", "WarmStart",
 ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class RlhfError(Exception):
     """A problem that the reader can act on; printed as one paragraph, never as a traceback.
@@ -18,9 +20,20 @@ class RlhfError(Exception):
         self.remedy = remedy
         super().__init__(what)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as it is, whatever the arguments of a subclass's own `__init__` are."""
+        return _restored, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         text = f"{self.where}  {self.what}" if self.where else self.what
         return f"{text}\n{self.remedy}" if self.remedy else text
+
+
+def _restored(kind: type[RlhfError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> RlhfError:
+    error = kind.__new__(kind)
+    error.args = arguments
+    error.__dict__.update(attributes)
+    return error
 
 
 class PluginError(RlhfError):

@@ -6,7 +6,7 @@ import difflib
 import re
 import types
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -103,13 +103,14 @@ def _expects_plugin(model: type[BaseModel], loc: Loc) -> bool:
             return False
         model = inner
     field = model.model_fields.get(names[-1])
-    return field is not None and _model_in(field.annotation) is Use
+    inner = None if field is None else _model_in(field.annotation)
+    return inner is not None and issubclass(inner, Use)
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The first model in an annotation such as `tuple[Model, ...] | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if get_origin(annotation) in (Union, types.UnionType, tuple, list, dict):
+    if get_origin(annotation) in (Union, types.UnionType, Annotated, tuple, list, dict):
         return next((found for found in map(_model_in, get_args(annotation)) if found), None)
     return None

@@ -73,17 +73,18 @@ def load_pipeline(path: Path, overrides: Sequence[str] = (), registry: Registry 
     except ValidationError as error:
         complaints = explain(error, Pipeline, document.data)
         raise PipelineProblems(
-            [_problem(document, Misfit(complaint.loc, complaint.what)) for complaint in complaints]
+            [problem(document, Misfit(complaint.loc, complaint.what)) for complaint in complaints]
         ) from error
     registry = registry or Registry()
     chosen, misfits = choose(pipeline, registry)
     # A reward model that does not fit as it is written would be blamed on every field of the search space.
     misfits = misfits or misfits_of_tuning(pipeline, registry)
     if misfits:
-        raise PipelineProblems([_problem(document, misfit) for misfit in misfits])
+        raise PipelineProblems([problem(document, misfit) for misfit in misfits])
     return LoadedPipeline(pipeline, document, chosen)
 
 
-def _problem(document: Document, misfit: Misfit) -> Problem:
+def problem(document: Document, misfit: Misfit) -> Problem:
+    """A misfit, with its line."""
     place = dotted(misfit.loc)
     return Problem(document.where(misfit.loc), f"{place}: {misfit.what}" if place else misfit.what, misfit.remedy)

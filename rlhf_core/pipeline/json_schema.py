@@ -13,6 +13,7 @@ from rlhf_core.pipeline.space_schema import space_rule
 from rlhf_core.plugins import CONTRACTS
 from rlhf_core.plugins.base import Plugin
 from rlhf_core.plugins.registry import PluginInfo, Registry
+from rlhf_core.plugins.step import Step, StepUse
 
 Schema = dict[str, Any]
 
@@ -69,14 +70,30 @@ def _plugin_definitions(name: str, plugin: type[Plugin], info: PluginInfo, *, un
     if "$ref" in schema:  # a config that contains itself
         schema = dict(definitions[schema["$ref"].removeprefix("#/$defs/")])
     use: Schema = {"enum": [info.name, info.full_name]} if unique else {"const": info.full_name}
+    places = _places_of_steps() if info.kind == Step.kind else {}
     definitions[name] = {
         "type": "object",
         "description": inspect.getdoc(plugin) or "",
-        "properties": {"use": use, **schema.get("properties", {})},
+        "properties": {"use": use, **places, **schema.get("properties", {})},
         "required": ["use", *schema.get("required", [])],
         "additionalProperties": False,
     }
+    if places:
+        definitions[name]["oneOf"] = [{"required": [place]} for place in places]
     return definitions
+
+
+def _places_of_steps() -> Schema:
+    """What a step says in a pipeline beside its own options."""
+    fields = StepUse.model_json_schema(schema_generator=_Untitled)["properties"]
+    return {
+        name: {
+            "enum": field["anyOf"][0].get("enum", [field["anyOf"][0].get("const")]),
+            "description": field["description"],
+        }
+        for name, field in fields.items()
+        if name != "use"
+    }
 
 
 def _take_definitions(schema: Schema, prefix: str) -> Schema:
@@ -91,11 +108,13 @@ def _link(node: Any, prefix: str, kind: str | None = None) -> Any:
     if not isinstance(node, dict):
         return node
     kind = node.get("plugin_kind", kind)
-    linked = {}
+    linked: Schema = {}
     for key, value in node.items():
         if key == "$ref":
             target = value.removeprefix("#/$defs/")
-            linked[key] = f"#/$defs/{kind}" if target == "Use" and kind else f"#/$defs/{prefix}.{target}"
+            linked[key] = f"#/$defs/{kind}" if target in ("Use", "StepUse") and kind else f"#/$defs/{prefix}.{target}"
+        elif key == "properties":  # names, among which may be `default` and `enum`
+            linked[key] = {name: _link(inner, prefix, kind) for name, inner in value.items()}
         elif key in ("default", "examples", "const", "enum"):
             linked[key] = value
         elif key != "plugin_kind":

@@ -8,15 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
+from rlhf_core.pipeline.placement import Part, Placement
 from rlhf_core.plugins.base import Use
-
-
-class Part(BaseModel):
-    """Base of the pipeline's own sections."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+from rlhf_core.plugins.step import StepUse
 
 
 def _several(value: Any) -> Any:
@@ -111,7 +107,7 @@ class Tune(Part):
     """`first`: later rounds keep what the first one chose. `every`: each round searches anew on all its feedback."""
 
 
-class Pipeline(Part):
+class Pipeline(Placement):
     """One pipeline file."""
 
     pipeline: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,60}$")
@@ -128,8 +124,8 @@ class Pipeline(Part):
     """Imitation before the first round."""
     ask: Ask | None = None
     """Asking for new feedback; left out where the data brings all feedback."""
-    reward: Annotated[Use, Use.of("reward_models")]
-    """Learns what is preferred."""
+    reward: Annotated[Use | None, Use.of("reward_models")] = None
+    """Learns what is preferred; left out where the optimizer learns from the feedback itself."""
     tune: Tune | None = None
     """Search for the reward model's settings; needs the extra `tune`."""
     patches: tuple[Path, ...] = ()
@@ -139,7 +135,7 @@ class Pipeline(Part):
     gold: Annotated[Use | None, Use.of("reward_models")] = None
     """The held-back judge, which training never sees; one that learns is fitted on test-split feedback alone."""
     optimize: Annotated[Use, Use.of("optimizers")]
-    """Improves the policy by the reward."""
+    """Improves the policy: by the reward, or by the feedback itself where there is no reward model."""
     start_from: Literal["champion", "warm_start"] = "champion"
     """Where each round's optimisation starts: from the champion so far, or anew from the warm start."""
     reference: Literal["champion", "warm_start"] = "warm_start"
@@ -150,3 +146,5 @@ class Pipeline(Part):
     """Measures the challenger."""
     gate: Annotated[Use, Use.of("gates")]
     """Promotes it or not."""
+    steps: Annotated[tuple[StepUse, ...], Use.of("steps"), BeforeValidator(_several)] = ()
+    """Stages of one's own, in order: one, or a list of `{use: NAME, after: data}`."""

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 from pydantic import JsonValue
 
 from rlhf_core.pipeline.parts import Misfit, choose, dotted
-from rlhf_core.pipeline.spec import Part, Pipeline
+from rlhf_core.pipeline.placement import Part
+from rlhf_core.pipeline.spec import Pipeline
 from rlhf_core.plugins.base import Use
 from rlhf_core.plugins.registry import Registry
 
@@ -45,7 +46,7 @@ def with_values(use: Use, values: Mapping[str, JsonValue]) -> Use:
 
 def misfits_of_tuning(pipeline: Pipeline, registry: Registry) -> list[Misfit]:
     """What is wrong with the search space: fields that the reward model does not have, values that it refuses."""
-    if pipeline.tune is None:
+    if pipeline.tune is None or pipeline.reward is None:  # the check says what `tune` needs a reward for
         return []
     found = []
     if importlib.util.find_spec("optuna") is None:

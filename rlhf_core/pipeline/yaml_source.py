@@ -38,18 +38,27 @@ _Loader.add_implicit_resolver(
 class Document:
     """A YAML file as plain Python values with the line of each."""
 
-    def __init__(self, path: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        what: str = "pipeline",
+        remedy: str = "`rlhf init NAME` writes a pipeline to start from.",
+    ) -> None:
         """Read `path`; `${NAME}` and `${NAME:-default}` in its texts are taken from `environment`.
 
+        `what` it should be and the `remedy` where it is missing or empty are for the errors.
         Raises PipelineError where the file is missing, not text, empty, not YAML, or not a mapping.
         """
         self.path = path
+        self._what, self._remedy = what, remedy
         self._environment = os.environ if environment is None else environment
         self._lines: dict[Loc, int] = {}
         self._overridden: set[Loc] = set()
         self._flat: set[yaml.Node] = set()
         self._nodes = 0
-        self.data: dict[str, Any] = self._read(_text_of(path))
+        self.data: dict[str, Any] = self._read(_text_of(path, remedy))
 
     def where(self, loc: Loc) -> str:
         """`file:line` of the value at `loc`, or of the nearest thing around it; `--set` where that set it."""
@@ -80,11 +89,9 @@ class Document:
         except RecursionError as error:
             raise PipelineError("the YAML is nested too deeply.", where=str(self.path)) from error
         if data is None:
-            raise PipelineError(
-                "the file is empty.", where=str(self.path), remedy="`rlhf init NAME` writes a pipeline to start from."
-            )
+            raise PipelineError("the file is empty.", where=str(self.path), remedy=self._remedy)
         if not isinstance(data, dict):
-            raise PipelineError("a pipeline is a mapping of names to values.", where=f"{self.path}:1")
+            raise PipelineError(f"a {self._what} is a mapping of names to values.", where=f"{self.path}:1")
         return data
 
     def _value(self, loader: _Loader, node: yaml.Node, loc: Loc, above: tuple[yaml.Node, ...]) -> Any:
@@ -178,13 +185,11 @@ def assign(data: dict[str, Any], assignment: str) -> Loc:
     return (*loc, last)
 
 
-def _text_of(path: Path) -> str:
+def _text_of(path: Path, remedy: str) -> str:
     try:
         raw = path.read_bytes()
     except FileNotFoundError as error:
-        raise PipelineError(
-            "there is no such file.", where=str(path), remedy="`rlhf init NAME` writes a pipeline to start from."
-        ) from error
+        raise PipelineError("there is no such file.", where=str(path), remedy=remedy) from error
     except OSError as error:
         raise PipelineError(f"the file cannot be read: {error.strerror}.", where=str(path)) from error
     try:

@@ -10,19 +10,22 @@ from rlhf_core.plugins.optimizer import OptimizeJob, Optimizer
 from rlhf_core.plugins.policy import LanguageModelPolicy, Policy
 from rlhf_core.plugins.reward_model import FitJob, RewardModel, Scores
 from rlhf_core.plugins.selector import CONTROL_ARM, Candidate, Selector
+from rlhf_core.plugins.step import EVENTS, PLACES, Event, EventName, Step, StepJob, StepOutcome, StepPlace, StepUse
 from rlhf_core.plugins.warm_start import WarmStart
 
 CONTRACTS: dict[str, type[Plugin]] = {
     contract.kind: contract
     for contract in (
         DataSource, Policy, WarmStart, Selector, Annotator, Converter, RewardModel, Optimizer, Evaluator, Gate,
+        Step,
     )
 }  # fmt: skip
 """Kind (plural) -> contract."""
 
 __all__ = [
-    "ANY", "CONTRACTS", "CONTROL", "CONTROL_ARM", "TEXT",
+    "ANY", "CONTRACTS", "CONTROL", "CONTROL_ARM", "EVENTS", "PLACES", "TEXT",
     "Annotator", "Candidate", "Converter", "DataSource", "Decision", "DeferredAnnotator", "EvaluateJob", "Evaluation",
-    "Evaluator", "FitJob", "Gate", "LanguageModelPolicy", "OptimizeJob", "Optimizer", "PastRound", "Plugin",
-    "PluginConfig", "Policy", "RewardModel", "Saved", "Scores", "Selector", "Use", "WarmStart",
+    "Evaluator", "Event", "EventName", "FitJob", "Gate", "LanguageModelPolicy", "OptimizeJob", "Optimizer", "PastRound",
+    "Plugin", "PluginConfig", "Policy", "RewardModel", "Saved", "Scores", "Selector", "Step", "StepJob", "StepOutcome",
+    "StepPlace", "StepUse", "Use", "WarmStart",
 ]  # fmt: skip

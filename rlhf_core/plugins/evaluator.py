@@ -45,7 +45,8 @@ class EvaluateJob:
     reference: Policy
     """The warm-started policy, which KL is reported against."""
     reward: RewardModel | None
-    """The proxy: what the challenger was optimised on. None before the first round."""
+    """The proxy: what the challenger was optimised on. None before the first round, and in pipelines without a reward
+    model."""
     gold: RewardModel | None
     """The held-back judge that training never sees, where the pipeline names one."""
     past: Sequence[PastRound] = ()
@@ -72,6 +73,11 @@ class Evaluator(Plugin):
     def produces(cls, config: Any) -> frozenset[str]:
         """Names of the metrics that `evaluate` returns with this config; gates refer to them."""
         raise NotImplementedError
+
+    @classmethod
+    def needs_reward(cls, config: Any) -> bool:
+        """Whether it cannot measure anything in a pipeline without a reward model."""
+        return False
 
     def evaluate(self, job: EvaluateJob) -> Evaluation:
         """Metrics with confidence intervals; tables for the report."""

@@ -80,7 +80,7 @@ def test_all_mistakes_at_once(load):
 
 def test_missing_field_and_missing_section(load):
     assert error_of(load, PIPELINE.replace("  model: tiny\n", "")) == "p.yaml:6  policy.model: is missing"
-    assert "reward: is missing" in error_of(load, PIPELINE.replace("reward:\n  use: bt\n  epochs: 2\n", ""))
+    assert "optimize: is missing" in error_of(load, PIPELINE.replace("optimize: {use: climb}\n", ""))
 
 
 def test_wrong_shapes(load):
