@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint
 
-VERSION = "0003"
+VERSION = "0004"
 """The newest migration in `migrations/versions`; a store of this version is opened without looking at them."""
 
 # Bytewise order, as in SQLite and in Python: a snapshot's digest depends on it.
@@ -74,6 +74,7 @@ withdrawals = Table(
     Column("upto", BigInteger, nullable=False),  # answers accepted later are not withdrawn
     Column("reason", _text, nullable=False),
     Column("created_at", _text, nullable=False),
+    Column("first", BigInteger),  # the earliest answer that counted until then; null: made before this was kept
     Index("withdrawals_by_annotator", "annotator", "question_id"),
     sqlite_autoincrement=True,
 )

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, func, select
 
 from rlhf_core.errors import StoreError
-from rlhf_core.feedback import query
+from rlhf_core.feedback import changes, query
+from rlhf_core.feedback.changes import Position
 from rlhf_core.feedback.database import Database
 from rlhf_core.feedback.inserts import insert_intake, insert_new
 from rlhf_core.feedback.intake import intake, subject
@@ -160,6 +161,22 @@ class FeedbackStore:
         """The highest place in the order of acceptance so far; 0 in an empty store."""
         with self._database.read() as connection:
             return query.watermark(connection)
+
+    def position(self) -> Position:
+        """How far the history of answers and withdrawals goes, for `changed_since`."""
+        with self._database.read() as connection:
+            return changes.position(connection)
+
+    def changed_since(self, position: Position, question_sets: Collection[str] | None = None) -> bool:
+        """Whether snapshots up to marks that were made by `position` may hold something else now than they did then.
+
+        True where since then an answer of before was revised, withdrawn, or given again after it was withdrawn. New
+        answers, whoever gave them and to whatever question, are none of these. `question_sets` (see
+        `register_questions`) restricts it to revisions and withdrawals of answers to their questions; that everything
+        an annotator said was withdrawn counts in any case. The cost is that of what was added since, not of the store.
+        """
+        with self._database.read() as connection:
+            return changes.changed_since(connection, position, question_sets)
 
     def mark(self, key: str) -> int:
         """The watermark recorded under `key`; the first call records the current one, all later calls return it."""

@@ -22,16 +22,17 @@ def withdraw(
     wanted = {"annotator": annotator, "question_id": question_id, "subject": subject}
     tombstone = {name: value for name, value in wanted.items() if value is not None}
     conditions = [query.current(), *(feedback.c[name] == value for name, value in tombstone.items())]
-    affected = connection.execute(select(func.count()).select_from(feedback).where(*conditions)).scalar_one()
+    affected, first = connection.execute(select(func.count(), func.min(feedback.c.seq)).where(*conditions)).one()
     if not affected:
         return 0
     now = sortable(datetime.now(UTC))
     upto = query.watermark(connection)
-    connection.execute(withdrawals.insert().values(**wanted, upto=upto, reason=reason, created_at=now))
+    row = {**wanted, "upto": upto, "reason": reason, "created_at": now, "first": first}
+    connection.execute(withdrawals.insert().values(row))
     theirs = assignments.c.annotator == annotator
     if question_id is not None:
         theirs &= assignments.c.question_id == question_id
     reopened = select(assignments.c.question_id).where(theirs, assignments.c.answered_at.is_not(None))
     connection.execute(posted.update().where(posted.c.question_id.in_(reopened)).values(open=1))
     connection.execute(assignments.delete().where(theirs, assignments.c.answered_at.is_not(None)))
-    return affected
+    return int(affected)
