@@ -8,10 +8,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib.metadata
-import importlib.util
+import json
 import os
-import sysconfig
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 from rlhf_core.errors import PluginError
 from rlhf_core.plugins import CONTRACTS
 from rlhf_core.plugins.base import Plugin, Use
+from rlhf_core.plugins.code import code_digest, code_of
 from rlhf_core.plugins.slots import slots
 from rlhf_core.run import Run
 
@@ -42,6 +42,23 @@ class PluginInfo(NamedTuple):
         """`distribution/name`, which is never ambiguous between distributions."""
         return f"{self.distribution}/{self.name}"
 
+    @property
+    def module(self) -> str:
+        """The module of its class."""
+        return self.target.partition(":")[0]
+
+
+class Chosen(NamedTuple):
+    """What a `Use` stands for: the plugin's class, its checked configuration, and the plugins in that."""
+
+    info: PluginInfo
+    plugin: type[Plugin]
+    config: Any
+    written: dict[str, Any]
+    """The configuration as JSON, defaults included."""
+    nested: tuple[tuple[str, Use], ...]
+    """Kind and reference of each plugin that the configuration names."""
+
 
 def installed_plugins() -> list[PluginInfo]:
     """Every entry point of every plugin kind, sorted; imports nothing."""
@@ -62,6 +79,7 @@ class Registry:
         if allow is None:
             allow = [name.strip() for name in os.environ.get(ALLOW_VARIABLE, "").split(",") if name.strip()]
         self.allow = tuple(allow)
+        self._chosen: dict[tuple[str, str], Chosen] = {}
 
     @cached_property
     def plugins(self) -> list[PluginInfo]:
@@ -141,33 +159,37 @@ class Registry:
     def fingerprint(self, kind: str, use: Use) -> dict[str, Any]:
         """What a plugin's result depends on: code, configuration, files that it reads, and nested plugins' likewise.
 
-        Defaults are written out, so that a new default is a new fingerprint. A plugin installed in place for
-        development counts with the digest of the Python files beside and below it.
+        Defaults are written out, so that a new default is a new fingerprint. The code is everything that the plugin
+        imports, as `code` says. Not to be changed by who asks: it is kept, all but the files that are read.
         """
-        info = self.find(kind, use.use)
-        plugin = self.load(kind, use.use)
-        config = plugin.Config(**use.options)
-        nested = [self.fingerprint(slot.kind, slot.use) for slot in slots(config)]
+        chosen = self._choose(kind, use)
         return {
-            "plugin": info.full_name,
-            "version": info.version,
-            "code": _development_digest(info.target.partition(":")[0]),
-            "config": config.model_dump(mode="json"),
-            "files": [files_digest(path) for path in plugin.reads(config)],
-            "nested": nested,
+            "plugin": chosen.info.full_name,
+            "version": chosen.info.version,
+            "code": code_digest(chosen.info.module),
+            "config": chosen.written,
+            "files": [files_digest(path) for path in chosen.plugin.reads(chosen.config)],
+            "nested": [self.fingerprint(*nested) for nested in chosen.nested],
         }
 
+    def code(self, kind: str, use: Use) -> Mapping[str, str]:
+        """The code that a plugin and those in its configuration import: file -> digest, distribution -> version."""
+        chosen = self._choose(kind, use)
+        found = dict(code_of(chosen.info.module))
+        for nested in chosen.nested:
+            found.update(self.code(*nested))
+        return found
 
-@lru_cache
-def _development_digest(module: str) -> str:
-    """Empty for code in site-packages, which changes only with its version."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None or Path(spec.origin).is_relative_to(sysconfig.get_path("purelib")):
-        return ""
-    digest = hashlib.sha256()
-    for path in sorted(Path(spec.origin).parent.rglob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+    def _choose(self, kind: str, use: Use) -> Chosen:
+        """Looked up and checked once for each way of using it, since a campaign asks for each round's keys anew."""
+        key = kind, json.dumps(use.model_dump(mode="json"), sort_keys=True)
+        if key not in self._chosen:
+            info = self.find(kind, use.use)
+            plugin = self.load(kind, use.use)
+            config = plugin.Config(**use.options)
+            nested = tuple((slot.kind, slot.use) for slot in slots(config))
+            self._chosen[key] = Chosen(info, plugin, config, config.model_dump(mode="json"), nested)
+        return self._chosen[key]
 
 
 def files_digest(path: Path) -> str:

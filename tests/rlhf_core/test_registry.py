@@ -7,9 +7,11 @@ import pytest
 
 from rlhf_core import Use
 from rlhf_core.errors import PluginError
+from rlhf_core.plugins.code import code_of, forget
 from rlhf_core.plugins.registry import PluginInfo, Registry, installed_plugins
 from rlhf_core.plugins.slots import slots
 from stub_plugins import STUBS, Bt, Pairs, stub_registry
+from written_code import install, write
 
 ACME = PluginInfo("reward_models", "bt", "acme", "2.0", "stub_plugins:Ctr")
 
@@ -92,6 +94,76 @@ def test_fingerprint_follows_config_version_and_nested_plugins():
     assert fingerprint(use)["config"]["raters"] == 3  # defaults count
     assert fingerprint(use) != fingerprint(Use(use="pairs", judge={"use": "bt", "epochs": 3}))
     assert fingerprint(use) != fingerprint(use, version="1.1")
+
+
+READER = """
+from pathlib import Path
+from typing import Annotated
+from rlhf_core import Annotator, PluginConfig, Use
+from read_rules import RULES
+
+
+class Reader(Annotator):
+    class Config(PluginConfig):
+        file: str
+        judge: Annotated[Use | None, Use.of("reward_models")] = None
+
+    @classmethod
+    def reads(cls, config):
+        return (Path(config.file),)
+"""
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """An installed plugin that imports a module of its own and reads a file; its folder, and a way to use it."""
+    points = "[rlhf.annotators]\nreader = read_by_it:Reader\n"
+    install(tmp_path, "rlhf-reader", "1.0", {"read_by_it.py": READER, "read_rules.py": "RULES = 1"}, (), points)
+    (tmp_path / "answers.txt").write_text("yes")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path, Use(use="reader", file=str(tmp_path / "answers.txt"), judge={"use": "pairwise"})
+    for module in ("read_by_it", "read_rules"):
+        sys.modules.pop(module, None)
+    forget()
+
+
+def test_fingerprint_follows_the_code_of_the_same_version(reader):
+    folder, use = reader
+    before = Registry().fingerprint("annotators", use)
+    write(folder, {"read_rules.py": "RULES = 22"})
+    assert Registry().fingerprint("annotators", use) == before  # this process goes on with what it has imported
+    forget()
+    after = Registry().fingerprint("annotators", use)
+    assert after["code"] != before["code"]
+    assert {**after, "code": ""} == {**before, "code": ""}
+
+
+def test_fingerprint_looks_at_the_files_each_time(reader):
+    folder, use = reader
+    registry = Registry()
+    before = registry.fingerprint("annotators", use)
+    assert registry.fingerprint("annotators", use) == before
+    (folder / "answers.txt").write_text("yes and no")
+    assert registry.fingerprint("annotators", use)["files"] != before["files"]
+
+
+def test_a_fingerprint_is_checked_once(reader, monkeypatch):
+    registry, use = Registry(), reader[1]
+    before = registry.fingerprint("annotators", use)
+    monkeypatch.setattr(Registry, "load", None)
+    again = Use(use="reader", judge={"use": "pairwise"}, file=use.options["file"])
+    assert registry.fingerprint("annotators", again) == before
+    with pytest.raises(TypeError):
+        registry.fingerprint("annotators", Use(use="reader", file="another"))
+
+
+def test_code_of_a_plugin_and_of_those_in_it(reader):
+    _, use = reader
+    code = Registry().code("annotators", use)
+    assert {"read_by_it.py", "read_rules.py", "rlhf_plugins/reward_models/pairwise.py"} <= code.keys()
+    assert code == {**code_of("read_by_it"), **code_of("rlhf_plugins.reward_models.pairwise")}
+    alone = Registry().code("annotators", Use(use="reader", file="x"))
+    assert alone == code_of("read_by_it")
 
 
 def test_slots_of_a_config_that_names_a_plugin():
