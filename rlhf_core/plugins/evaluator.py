@@ -76,8 +76,15 @@ class Evaluator(Plugin):
 
     @classmethod
     def needs_reward(cls, config: Any) -> bool:
-        """Whether it cannot measure anything in a pipeline without a reward model."""
+        """Whether it cannot work in a pipeline without a reward model."""
         return False
+
+    @classmethod
+    def of_reward(cls, config: Any) -> frozenset[str]:
+        """Those of the metrics it produces that only a pipeline with a reward model has; gates may not read them
+        in another.
+        """
+        return cls.produces(config) if cls.needs_reward(config) else frozenset()
 
     def evaluate(self, job: EvaluateJob) -> Evaluation:
         """Metrics with confidence intervals; tables for the report."""

@@ -52,6 +52,11 @@ class OverOptimisation(Evaluator):
         """What every round with a reward model has; the fit comes with the third round."""
         return frozenset({"proxy_gold_gap", "sqrt_kl"})
 
+    @classmethod
+    def needs_reward(cls, config: Any) -> bool:
+        """The reward model is what may be exploited."""
+        return True
+
     def evaluate(self, job: EvaluateJob) -> Evaluation:
         """Raises RlhfError where the pipeline names no gold judge, DataError where the policy has no likelihoods."""
         if job.gold is None:

@@ -40,6 +40,11 @@ class Tournament(Evaluator):
         """Both."""
         return frozenset({"elo", "win_rate_length_controlled"})
 
+    @classmethod
+    def needs_reward(cls, config: Any) -> bool:
+        """Where it is the judge."""
+        return bool(config.judge == "reward")
+
     def evaluate(self, job: EvaluateJob) -> Evaluation:
         """Judge all samples with one judge. Raises RlhfError where there is none."""
         import numpy as np

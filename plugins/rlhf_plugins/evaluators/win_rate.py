@@ -36,13 +36,25 @@ class WinRate(Evaluator):
         """All that a round with a champion, a warm start and a reward model has.
 
         Where one of them is missing (before the first round there is no reward model, and the warm start is itself
-        evaluated as the challenger), what compares with it is left out.
+        evaluated as the challenger; some pipelines have none), what compares with it is left out.
         """
         names = {f"{what}_vs_{whom}" for what in ("win_rate", "preferred") for whom in ("champion", "warm_start")}
         names.add("proxy_score")
         if config.judge == "gold":
             names |= {"gold_score", "gold_score_warm_start", "reward_gold_agreement"}
         return frozenset(names)
+
+    @classmethod
+    def needs_reward(cls, config: Any) -> bool:
+        """Where it is the judge."""
+        return bool(config.judge == "reward")
+
+    @classmethod
+    def of_reward(cls, config: Any) -> frozenset[str]:
+        """Without a reward model the gold judge's opinion is left."""
+        if cls.needs_reward(config):
+            return cls.produces(config)
+        return frozenset({"proxy_score", "reward_gold_agreement"})
 
     def evaluate(self, job: EvaluateJob) -> Evaluation:
         """Metrics over the held-out prompts with 95 % intervals, and the table `samples`."""

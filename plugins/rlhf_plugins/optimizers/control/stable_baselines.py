@@ -42,7 +42,7 @@ class Engine:
             raise TrainingError("there are no training prompts", where=where, remedy="Check the pipeline's data.")
         assert isinstance(job.policy, GymPolicy)
         self.run, self.job, self.policy, self.where = run, job, job.policy, where
-        self.reward = StepReward(job.reward, job.prompts[0])
+        self.reward = StepReward(job.need_reward(), job.prompts[0])
         self.reward.measure(job.policy, job.prompts, run.seed)
         made = training_environment(environment_of(job.prompts), job.prompts, job.policy.config.max_steps)
         self.environments: VecEnv = DummyVecEnv([made] * environments)
@@ -101,7 +101,7 @@ class Engine:
         """Mean score of whole episodes of the policy as it is, with an interval over starts."""
         prompts = self.job.prompts[:MEASURED]
         samples = [found[0].blind() for found in self.policy.sample(prompts, 1, self.run.seed)]
-        return bootstrap(self.job.reward.score(prompts, samples).mean, seed=self.run.seed)
+        return bootstrap(self.job.need_reward().score(prompts, samples).mean, seed=self.run.seed)
 
 
 class Watch(BaseCallback):

@@ -20,7 +20,7 @@ class Bound:
 
     def __init__(self, task: Task, config: Constraint) -> None:
         self.name, self.criterion = task.name, config.criterion
-        self.rater: RewardModel = task.job.reward
+        self.rater: RewardModel = task.reward
         if config.by is None:
             return
         from rlhf_core.plugins.registry import Registry

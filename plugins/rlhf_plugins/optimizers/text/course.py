@@ -138,7 +138,7 @@ class Course:
         seed, scale = self.run.seed, self.state.scale
         prompts = experiences.turn(self.job.prompts, seed=seed, stream=PROMPT_STREAM, number=0, size=size)
         samples = [answers[0] for answers in self.reference.sample(prompts, 1, seed)]
-        scores = scores_of(self.job.reward, prompts, samples, when="before the first step")
+        scores = scores_of(self.task.reward, prompts, samples, when="before the first step")
         scale.moments = scale.moments.after(torch.tensor(scores))
         scale.mean, std = float(np.mean(scores)), float(np.std(scores))
         if std < 1e-6:
@@ -228,7 +228,7 @@ class Course:
                 remedy="The last good checkpoint stays. Try a lower lr.",
             )
         samples = experiences.as_samples(self.policy, prompts, batch)
-        raw = scores_of(self.job.reward, prompts, samples, when=when)
+        raw = scores_of(self.task.reward, prompts, samples, when=when)
         reference, states = opinion(
             self.reference.lm, batch, temperature=self.temperature, size=config.micro_batch, hidden=hidden
         )

@@ -105,7 +105,7 @@ def _start(task: Task) -> ScalarHead | None:
     config: Any = task.config
     if config.value_start != "reward":
         return None
-    start = task.job.reward.value_start(task.policy)
+    start = task.reward.value_start(task.policy)
     if start is None or isinstance(start, AdaptedHead) != (config.value_model == "adapters"):
         raise TrainingError(
             f"a value model of `{config.value_model}` cannot start as this reward model",

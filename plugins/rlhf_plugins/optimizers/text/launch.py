@@ -89,7 +89,7 @@ def _write_job(folder: Path, optimizer: Optimizer, job: OptimizeJob) -> None:
         policy.save(folder / name)
         parts[name] |= {"version": policy.version, "round": policy.round}  # type: ignore[operator]
     wanted = getattr(optimizer.config, "value_start", "policy") == "reward"
-    start = job.reward.value_start(job.policy) if wanted else None
+    start = job.need_reward().value_start(job.policy) if wanted else None
     if start is not None:
         (folder / VALUE).mkdir()
         start.save(folder / VALUE)
@@ -222,7 +222,7 @@ def _serve(lines: IO[str], optimizer: Optimizer, job: OptimizeJob, folder: Path)
         elif said == "score":
             prompts = [Prompt.model_validate(each) for each in given["prompts"]]
             samples = [Sample.model_validate(each) for each in given["samples"]]
-            scores = job.reward.score(prompts, samples)
+            scores = job.need_reward().score(prompts, samples)
             lines.write(json.dumps(vars(scores)) + "\n")
             lines.flush()
         elif said == "error":

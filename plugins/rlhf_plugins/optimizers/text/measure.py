@@ -30,7 +30,7 @@ class Measured:
 def measure(
     policy: LanguageModelPolicy,
     reference: LanguageModelPolicy,
-    reward: RewardModel,
+    reward: RewardModel | None,
     prompts: Sequence[Prompt],
     *,
     temperature: float,
@@ -39,15 +39,18 @@ def measure(
     stream: int,
     when: str,
 ) -> Measured:
-    """One answer to each prompt, the same random numbers at every call; `size` rows in one pass of the reference."""
+    """One answer to each prompt, the same random numbers at every call; `size` rows in one pass of the reference.
+
+    Without a reward model the metric `reward` is left out.
+    """
     seeds = np.random.default_rng([seed, stream]).integers(0, 2**63, size=len(prompts)).tolist()
     batch = answers(policy.lm, prompts, seeds=seeds, temperature=temperature, stop=policy.stop)
     samples = as_samples(policy, prompts, batch)
-    rewards = scores_of(reward, prompts, samples, when=when)
+    rewards = None if reward is None else scores_of(reward, prompts, samples, when=when)
     logprobs, _ = opinion(reference.lm, batch, temperature=temperature, size=size, hidden=False)
     divergence = row_sums(k1(batch.logprobs, logprobs), batch.mask)
     metrics = {
-        "reward": bootstrap(rewards, seed=seed),
+        **({} if rewards is None else {"reward": bootstrap(rewards, seed=seed)}),
         "kl": bootstrap(divergence.tolist(), seed=seed),
         "answer_tokens": bootstrap(batch.mask.sum(dim=1).tolist(), seed=seed),
         "eos_rate": bootstrap(batch.finished.float().tolist(), seed=seed),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Task:
     """A job, how to do it, and where to report; the models stand in evaluation mode, on one base if they can.
 
-    Raises TrainingError where there are no prompts.
+    Raises TrainingError where there are no prompts, or no reward.
     """
 
     def __init__(self, job: OptimizeJob, config: Settings, run: Run, *, name: str) -> None:
@@ -28,8 +28,9 @@ class Task:
         self.job, self.config, self.run, self.name = job, config, run, name
         self.policy, self.reference = job.policy, job.reference
         self.temperature = config.temperature or job.policy.temperature
+        self.reward = job.need_reward()
         share_base(self.policy.lm, self.reference.lm)
-        job.reward.share_base(self.policy)
+        self.reward.share_base(self.policy)
         if config.gradient_checkpointing:
             recompute_activations(self.policy.lm.model)
         for lm in (self.policy.lm, self.reference.lm):

@@ -81,7 +81,7 @@ class Watcher:
         found = measure(
             task.policy,
             task.reference,
-            task.job.reward,
+            task.reward,
             self.prompts,
             temperature=task.temperature,
             size=task.config.micro_batch,
@@ -131,10 +131,10 @@ class Watcher:
         prompts: list[Prompt] = self.prompts
         if self.rater is not None:
             return scores_of(self.rater, prompts, samples, when=when)
-        scores = self.task.job.reward.score(prompts, samples)
+        scores = self.task.reward.score(prompts, samples)
         if scores.spread is None:
             raise TrainingError(
-                f"watch: {type(self.task.job.reward).__name__} does not say how unsure it is",
+                f"watch: {type(self.task.reward).__name__} does not say how unsure it is",
                 where=self.task.name,
                 remedy="Use an ensemble as the reward, or name a held-out rater in `watch.by`.",
             )

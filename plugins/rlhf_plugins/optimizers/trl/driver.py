@@ -19,6 +19,7 @@ from rlhf_core.run import Run
 from rlhf_plugins.huggingface import CheckpointsToRun, quiet_settings, undo_patches
 from rlhf_plugins.optimizers.text import experience as experiences
 from rlhf_plugins.optimizers.text.measure import measure
+from rlhf_plugins.optimizers.trl.examples import agreement
 
 PROMPT_STREAM, LAST_STREAM = 0, 5
 LAST_BATCH = 64
@@ -26,6 +27,7 @@ LAST_BATCH = 64
 LOGGED = {
     "loss": "policy_loss", "reward": "reward", "kl": "trl_kl", "entropy": "entropy", "grad_norm": "grad_norm",
     "learning_rate": "learning_rate", "completions/mean_length": "answer_tokens", "rewards/margins": "margin",
+    "rewards/accuracies": "preference_accuracy",
 }  # fmt: skip
 """TRL's names of numbers, and ours."""
 
@@ -90,7 +92,7 @@ class Driver:
         """What the other optimizers report, of a last batch of answers."""
         seed = self.run.seed
         prompts = experiences.turn(self.job.prompts, seed=seed, stream=LAST_STREAM, number=0, size=LAST_BATCH)
-        return measure(
+        measured = measure(
             self.policy,
             self.reference,
             self.job.reward,
@@ -101,6 +103,9 @@ class Driver:
             stream=LAST_STREAM,
             when="after the last step",
         ).metrics
+        if self.job.reward is not None:
+            return measured
+        return measured | agreement(self.policy, self.reference, self.job.validation)
 
 
 def driven(trainer: type) -> Any:

@@ -20,7 +20,7 @@ TRAINERS = {"grpo": (GRPOConfig, GRPOTrainer), "rloo": (RLOOConfig, RLOOTrainer)
 
 def optimize(kind: str, job: OptimizeJob, config: Any, run: Run, *, name: str) -> dict[str, Metric]:
     """Train `job.policy` in place by TRL's trainer of `kind`."""
-    driver = Driver(job, config, run, name=name)
+    driver, rater = Driver(job, config, run, name=name), job.need_reward()
     lm = driver.policy.lm
     configuration, trainer = TRAINERS[kind]
 
@@ -37,7 +37,7 @@ def optimize(kind: str, job: OptimizeJob, config: Any, run: Run, *, name: str) -
             )
             for prompt, text, tokens in zip(asked, texts, completion_ids, strict=True)
         ]
-        return scores_of(job.reward, asked, samples, when="while training")
+        return scores_of(rater, asked, samples, when="while training")
 
     def make(scratch: Path) -> Any:
         # TRL loads the reference from where the policy says that it came from.

@@ -36,10 +36,11 @@ class OnlineSettings(TrlSettings):
 
 
 class OfflineSettings(TrlSettings):
-    """Trainers that learn from answers which the policy gave before."""
+    """Trainers that learn from answers which the policy gave before, or that people judged."""
 
     prompts: int = Field(320, ge=1)
-    """Prompts that are answered, graded and learnt from."""
+    """Prompts that are answered, graded and learnt from. Without a reward model all feedback is learnt from, and
+    neither this nor `answers` matters."""
     batch: int = Field(16, ge=2)
     """Examples a step."""
     epochs: float = Field(1.0, gt=0)
