@@ -108,12 +108,13 @@ class Ownership:
         """
         top = module.partition(".")[0]
         claims = self._claims.get((_real(root), top), [])
-        if len(claims) > 1:  # a namespace package
+        if len(claims) > 1:  # a namespace package, or one that several distributions write the same files of
             claims = [each for each in claims if file in each.files] or claims
         if not claims:
             return Owner(True, top in self._house)
-        name = _normal(claims[0].name)
-        return Owner(name in self._followed, name == HOUSE, claims[0].name, claims[0].version)
+        names = [_normal(each.name) for each in claims]
+        first = next((i for i, name in enumerate(names) if name in self._followed | self._dependencies), 0)
+        return Owner(names[first] in self._followed, names[first] == HOUSE, claims[first].name, claims[first].version)
 
     def counts(self, owner: Owner) -> bool:
         """Whether the version of a distribution that is not followed counts where code outside of ours imports it."""

@@ -180,6 +180,14 @@ def test_distributions_count_with_files_or_versions(path, site):
     assert len(code_of("plug_loud")) == 5
 
 
+def test_a_file_of_several_distributions(path, site):
+    """As mlflow and mlflow-skinny: we depend on one of them."""
+    install(site, "numpy-skinny", "2.0", {"skinny_numpy.py": ""})
+    install(site, "numpy", "2.0", {"skinny_numpy.py": ""})
+    write(path, {"mine.py": "import skinny_numpy"})
+    assert names("mine") == {"mine.py"}
+
+
 def test_a_reinstalled_version_with_other_code(site):
     install(site, "plug", "1.0", {"plug_a.py": "x = 1"}, entry_points="[rlhf.gates]\na = plug_a:A\n")
     before = code_digest("plug_a")
