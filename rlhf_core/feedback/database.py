@@ -29,7 +29,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = _parsed(url)
+        self.url = parsed(url)
         self.where = self.url.render_as_string(hide_password=True)
         self.sqlite = self.url.get_backend_name() == "sqlite"
         if self.sqlite:
@@ -129,21 +129,22 @@ class Database:
             raise StoreError(f"the feedback store cannot be used: {error}", where=self.where) from error
 
 
-def _parsed(url: str) -> URL:
+def parsed(url: str) -> URL:
+    """The address of a store, with the driver that is used. Raises StoreError where it is none."""
     remedy = "Use sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/DATABASE."
     try:
-        parsed = make_url(url)
-        if parsed.drivername in ("postgresql", "postgres"):
-            parsed = parsed.set(drivername=_POSTGRESQL)
-        parsed.get_dialect()
+        found = make_url(url)
+        if found.drivername in ("postgresql", "postgres"):
+            found = found.set(drivername=_POSTGRESQL)
+        found.get_dialect()
     except (ArgumentError, NoSuchModuleError):
         # The address may hold a password, so the message does not repeat it.
         raise StoreError("the address of the feedback store is no database URL", remedy=remedy) from None
-    if parsed.get_backend_name() not in ("sqlite", "postgresql") or (
-        parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:")
+    if found.get_backend_name() not in ("sqlite", "postgresql") or (
+        found.get_backend_name() == "sqlite" and found.database in (None, "", ":memory:")
     ):
         raise StoreError("the feedback store lives in an SQLite file or in PostgreSQL", remedy=remedy)
-    return parsed
+    return found
 
 
 def _set_up_sqlite(connection: Any, record: Any) -> None:

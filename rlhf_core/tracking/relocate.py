@@ -126,11 +126,11 @@ class _Move:
         return value
 
     def _address(self, value: str) -> str:
-        scheme, path, spelled = "", value, str
+        scheme, path = "", value
         if value.startswith("file:"):
             # `file:///place` and `file:/place`, in which a space is `%20`.
             slashes = "//" if value.startswith("file:///") else ""
-            scheme, path, spelled = f"file:{slashes}", value[len("file:") + len(slashes) :], quote
+            scheme, path = f"file:{slashes}", value[len("file:") + len(slashes) :]
         elif not value.startswith("/"):
             return value
         parts = path.split("/")
@@ -138,8 +138,9 @@ class _Move:
         depth = len(self._old.parts)
         if not _below(plain, self._old) or (self._new.is_relative_to(self._old) and _below(plain, self._new)):
             return value
+        place = self._new.as_posix().rstrip("/")
         # What follows the folder stays as it is spelled.
-        return "/".join([scheme + spelled(self._new.as_posix().rstrip("/")), *parts[depth:]])
+        return "/".join([scheme + (quote(place) if scheme else place), *parts[depth:]])
 
 
 def _below(parts: list[str], folder: Path) -> bool:
