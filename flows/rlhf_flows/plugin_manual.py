@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from rlhf_core.errors import PluginError
-from rlhf_core.plugins import Plugin, Policy
+from rlhf_core.plugins import PLACES, Optimizer, Plugin, Policy, Step
 from rlhf_core.plugins.registry import PluginInfo, Registry
 from rlhf_core.run import Run
 
@@ -58,10 +58,15 @@ def prepared_policy(registry: Registry, trainer: type[Plugin]) -> Callable[[], P
 
 def _declarations(plugin: type[Plugin]) -> dict[str, list[str]]:
     found = {"works with": sorted(plugin.modality)}
+    if issubclass(plugin, Step):
+        found |= _declarations_of_a_step(plugin)
+        return found
     for attribute, words in (("takes", "takes"), ("yields", "yields"), ("learns_from", "learns from")):
         kinds: Iterable[type] | Callable[..., Any] = getattr(plugin, attribute, ())
         if not callable(kinds) and kinds:
             found[words] = sorted(f"{kind.__name__.lower()}s" for kind in kinds)
+    if issubclass(plugin, Optimizer) and not plugin.needs_reward:
+        found["needs a reward model"] = ["no"]
     if "trains" in vars(plugin):
         found["trains"] = [vars(plugin)["trains"].__name__]
     for method, words in (("yields", "yields"), ("produces", "measures"), ("needs", "reads")):
@@ -74,6 +79,17 @@ def _declarations(plugin: type[Plugin]) -> dict[str, list[str]]:
             if names:
                 found[words] = sorted(map(str, names))
     return found
+
+
+def _declarations_of_a_step(step: type[Step]) -> dict[str, list[str]]:
+    """What it takes, gives and hears, and where it may stand."""
+    said = {"takes": sorted(step.takes), "gives": [step.gives] * bool(step.gives), "hears": sorted(step.hears)}
+    places = [
+        name.replace(" ", ": ")
+        for name, place in PLACES.items()
+        if frozenset(step.takes) <= place.kinds and step.gives in ("", place.stands)
+    ]
+    return {words: names for words, names in {**said, "stands": places}.items() if names}
 
 
 def _options(model: type[BaseModel], prefix: str = "") -> Iterable[dict[str, Any]]:

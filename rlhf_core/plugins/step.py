@@ -108,7 +108,9 @@ class Step(Plugin):
     """A stage of one's own: it runs at its place in each round, or hears what happens, or both.
 
     Its result is cached and tracked like any stage's, and depends on its code, its config and what it takes. The
-    options `use`, `after` and `before` are the pipeline's.
+    options `use`, `after` and `before` are the pipeline's. The folders of artifacts hold: `data` the files that
+    `rlhf_core.records.files` names and reads; `snapshot` what `FeedbackSet.open` opens and `write_snapshot` writes;
+    `reward` and `policy` a folder of that name for the plugin's `load`; `decision` a `Decision` as `decision.json`.
     """
 
     kind: ClassVar[str] = "steps"

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from rlhf_core.pipeline.config_errors import explain
 from rlhf_core.pipeline.parts import dotted
-from rlhf_core.plugins import CONTRACTS, Plugin, Policy
+from rlhf_core.plugins import CONTRACTS, Plugin, Policy, Step
 from rlhf_core.testing.points import POINTS
 from rlhf_core.testing.subject import Skipped, Subject
 
@@ -92,6 +92,9 @@ def refuses_unknown_options(plugin: type[Plugin]) -> Iterator[str]:
         yield "Config is not a PluginConfig, or allows unknown fields"
     elif "use" in plugin.Config.model_fields:
         yield "a config field cannot be called `use`, which names the plugin"
+    elif issubclass(plugin, Step):
+        for name in {"after", "before"} & set(plugin.Config.model_fields):
+            yield f"a config field of a step cannot be called `{name}`, which is its place in the pipeline"
 
 
 def declares_its_modality(plugin: type[Plugin]) -> Iterator[str]:

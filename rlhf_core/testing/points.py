@@ -7,19 +7,21 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rlhf_core.errors import TrainingError
 from rlhf_core.metrics import Metric
-from rlhf_core.plugins import EvaluateJob, OptimizeJob
+from rlhf_core.plugins import EvaluateJob
 from rlhf_core.records import Demonstration, Ranking, Rating, Sample, Skip
 from rlhf_core.testing import materials
-from rlhf_core.testing.materials import BrokenReward, ToyReward
-from rlhf_core.testing.subject import Subject, close
+from rlhf_core.testing.materials import ToyReward
+from rlhf_core.testing.step_points import does_something, fills_what_it_gives, fits_some_place
+from rlhf_core.testing.subject import Subject, bad_metrics, close, ids
+from rlhf_core.testing.training_points import (
+    optimizes_a_policy,
+    optimizes_without_a_reward,
+    refuses_rewards_that_are_no_numbers,
+    starts_a_policy,
+)
 
 Point = Callable[[Subject], Iterator[str]]
-
-
-def _ids(records: Any) -> list[str]:
-    return [record.id for record in records]
 
 
 # Data sources
@@ -28,7 +30,7 @@ def _ids(records: Any) -> list[str]:
 def reads_the_same_twice(subject: Subject) -> Iterator[str]:
     """Every reading yields the same records, so that a resumed campaign sees what the killed one saw."""
     for name in ("prompts", "demonstrations", "feedback"):
-        if _ids(getattr(subject.make(), name)()) != _ids(getattr(subject.make(), name)()):
+        if ids(getattr(subject.make(), name)()) != ids(getattr(subject.make(), name)()):
             yield f"{name}() yields other records the second time"
 
 
@@ -74,9 +76,9 @@ def samples_the_same_twice(subject: Subject) -> Iterator[str]:
     prompts = materials.prompts(subject.modality)
     policy = subject.prepared()
     together = policy.sample(prompts, 2, seed=1)
-    if [_ids(samples) for samples in policy.sample(prompts, 2, seed=1)] != [_ids(samples) for samples in together]:
+    if [ids(samples) for samples in policy.sample(prompts, 2, seed=1)] != [ids(samples) for samples in together]:
         yield "the same call gives other samples the second time"
-    if _ids(policy.sample(prompts[-1:], 2, seed=1)[0]) != _ids(together[-1]):
+    if ids(policy.sample(prompts[-1:], 2, seed=1)[0]) != ids(together[-1]):
         yield "a prompt alone gets other samples than among others"
 
 
@@ -84,52 +86,11 @@ def policy_survives_saving(subject: Subject) -> Iterator[str]:
     """`load` takes over what `save` wrote, and nothing on disk can execute code."""
     prompts = materials.prompts(subject.modality)[:3]
     policy = subject.prepared()
-    before = [_ids(samples) for samples in policy.sample(prompts, 1, seed=1)]
-    if [_ids(samples) for samples in subject.reloaded(policy).sample(prompts, 1, seed=1)] != before:
+    before = [ids(samples) for samples in policy.sample(prompts, 1, seed=1)]
+    if [ids(samples) for samples in subject.reloaded(policy).sample(prompts, 1, seed=1)] != before:
         yield "a reloaded policy gives other samples"
     if pickles := subject.pickles(policy):
         yield f"save() writes {', '.join(pickles)}; weights belong into safetensors"
-
-
-# Warm starts and optimizers
-
-
-def starts_a_policy(subject: Subject) -> Iterator[str]:
-    """Trains in place, returns finite metrics, and does the same twice."""
-    demonstrations = materials.demonstrations(subject.modality)
-    prompts = materials.prompts(subject.modality)[:3]
-    results = []
-    for _ in range(2):
-        policy = subject.policy(subject.plugin.trains)  # type: ignore[attr-defined]
-        yield from _bad_metrics(subject.make().start(policy, demonstrations[:9], demonstrations[9:]))
-        results.append([_ids(samples) for samples in policy.sample(prompts, 1, seed=1)])
-    if results[0] != results[1]:
-        yield "two trainings with one seed give different policies"
-
-
-def optimizes_a_policy(subject: Subject) -> Iterator[str]:
-    """Trains the policy in place, leaves the reference alone, calls nothing but `score`, and does the same twice."""
-    prompts = materials.prompts(subject.modality)
-    results = []
-    for _ in range(2):
-        policy, reference = (subject.policy(subject.plugin.trains) for _ in range(2))  # type: ignore[attr-defined]
-        before = [_ids(samples) for samples in reference.sample(prompts[:3], 1, seed=1)]
-        yield from _bad_metrics(subject.make().optimize(OptimizeJob(policy, reference, ToyReward(), prompts)))
-        if [_ids(samples) for samples in reference.sample(prompts[:3], 1, seed=1)] != before:
-            yield "the reference policy changed"
-        results.append([_ids(samples) for samples in policy.sample(prompts[:3], 1, seed=1)])
-    if results[0] != results[1]:
-        yield "two optimisations with one seed give different policies"
-
-
-def refuses_rewards_that_are_no_numbers(subject: Subject) -> Iterator[str]:
-    """NaN rewards raise TrainingError before they reach the weights."""
-    policy, reference = (subject.policy(subject.plugin.trains) for _ in range(2))  # type: ignore[attr-defined]
-    try:
-        subject.make().optimize(OptimizeJob(policy, reference, BrokenReward(), materials.prompts(subject.modality)))
-    except TrainingError:
-        return
-    yield "rewards of NaN were accepted; TrainingError is expected"
 
 
 # Selectors
@@ -141,8 +102,8 @@ def selects_within_budget(subject: Subject) -> Iterator[str]:
     known = {candidate.prompt.id: candidate.samples for candidate in candidates}
     for reward in (None, ToyReward()):
         selected = subject.make().select(candidates, 5, reward)
-        if not 1 <= len(selected) <= 5 or len(set(_ids(selected))) != len(selected):
-            yield f"a budget of 5 gives {len(selected)} questions, {len(set(_ids(selected)))} of them different"
+        if not 1 <= len(selected) <= 5 or len(set(ids(selected))) != len(selected):
+            yield f"a budget of 5 gives {len(selected)} questions, {len(set(ids(selected)))} of them different"
         if any(
             not any(_is_part(sample, whole) for whole in known.get(question.prompt.id, ()))
             for question in selected
@@ -156,7 +117,7 @@ def selects_within_budget(subject: Subject) -> Iterator[str]:
 def selects_the_same_twice(subject: Subject) -> Iterator[str]:
     """One seed, one selection."""
     candidates = materials.candidates(subject.modality)
-    if _ids(subject.make().select(candidates, 5, None)) != _ids(subject.make().select(candidates, 5, None)):
+    if ids(subject.make().select(candidates, 5, None)) != ids(subject.make().select(candidates, 5, None)):
         yield "two selections with one seed differ"
 
 
@@ -182,7 +143,7 @@ def answers_what_was_asked(subject: Subject) -> Iterator[str]:
                 *(getattr(feedback, name) for name in ("first", "second", "sample") if hasattr(feedback, name)),
                 *(getattr(feedback, "samples", ())),
             }
-            if not named <= set(_ids(questions[feedback.question_id].samples)):
+            if not named <= set(ids(questions[feedback.question_id].samples)):
                 yield "names a sample that is not in the question"
 
 
@@ -199,8 +160,8 @@ def answers_no_more_than_wanted(subject: Subject) -> Iterator[str]:
 def answers_the_same_twice(subject: Subject) -> Iterator[str]:
     """One seed, one answer; and the answer to a question depends on that question alone."""
     questions = materials.questions(subject.modality)
-    together = sorted(_ids(subject.make().annotate(questions)))
-    if sorted(_ids(subject.make().annotate(questions))) != together:
+    together = sorted(ids(subject.make().annotate(questions)))
+    if sorted(ids(subject.make().annotate(questions))) != together:
         yield "two runs with one seed give different answers"
     annotator = subject.make()
     alone = sorted(feedback.id for question in reversed(questions) for feedback in annotator.annotate([question]))
@@ -231,7 +192,7 @@ def converts_what_it_declares(subject: Subject) -> Iterator[str]:
 def converts_the_same_in_any_order(subject: Subject) -> Iterator[str]:
     """One set of answers, one result."""
     given = materials.answers(subject.plugin.takes, subject.modality)  # type: ignore[attr-defined]
-    forwards, backwards = (sorted(_ids(subject.make().convert(each))) for each in (given, given[::-1]))
+    forwards, backwards = (sorted(ids(subject.make().convert(each))) for each in (given, given[::-1]))
     if forwards != backwards:
         yield "another order of the same answers gives another result"
 
@@ -296,7 +257,7 @@ def produces_what_it_declares(subject: Subject) -> Iterator[str]:
         missing = sorted(announced - set(found.metrics))
         if missing and reward is not None:
             yield f"produces(config) announces {', '.join(missing)}, which evaluate() does not return"
-        yield from _bad_metrics(found.metrics)
+        yield from bad_metrics(found.metrics)
         json.dumps(found.tables, allow_nan=False)
 
 
@@ -347,16 +308,6 @@ def _evaluation(subject: Subject, reward: ToyReward | None) -> EvaluateJob:
     return EvaluateJob(prompts, samples, policy=policy, reference=subject.any_policy(), reward=reward, gold=ToyReward())
 
 
-def _bad_metrics(metrics: dict[str, Metric]) -> Iterator[str]:
-    for name, metric in metrics.items():
-        low = metric.value if metric.low is None else metric.low
-        high = metric.value if metric.high is None else metric.high
-        if not all(map(math.isfinite, (low, metric.value, high))):
-            yield f"the metric {name} is not finite"
-        elif not low <= metric.value <= high:
-            yield f"the metric {name} lies outside its own interval: {metric}"
-
-
 POINTS: dict[str, tuple[Point, ...]] = {
     "data_sources": (reads_the_same_twice, brings_something, brings_what_it_declares),
     "policies": (samples_every_prompt, samples_the_same_twice, policy_survives_saving),
@@ -367,7 +318,8 @@ POINTS: dict[str, tuple[Point, ...]] = {
     "reward_models": (
         scores_every_sample, scores_each_sample_for_itself, learns_the_same_twice, reward_survives_saving,
     ),
-    "optimizers": (optimizes_a_policy, refuses_rewards_that_are_no_numbers),
+    "optimizers": (optimizes_a_policy, optimizes_without_a_reward, refuses_rewards_that_are_no_numbers),
     "evaluators": (produces_what_it_declares, measures_the_same_twice),
     "gates": (decides_with_reasons,),
+    "steps": (fits_some_place, does_something, fills_what_it_gives),
 }  # fmt: skip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from rlhf_core.errors import RlhfError
 from rlhf_core.feedback.dataset import FeedbackSet
+from rlhf_core.metrics import Metric
 from rlhf_core.plugins import FitJob, Plugin, Policy, RewardModel, Saved
 from rlhf_core.records import Modality
 from rlhf_core.run import Run
@@ -110,3 +112,19 @@ def close(left: Sequence[float], right: Sequence[float], tolerance: float = 1e-3
     return len(left) == len(right) and all(
         abs(a - b) <= tolerance * max(1.0, abs(a)) for a, b in zip(left, right, strict=True)
     )
+
+
+def ids(records: Iterable[Any]) -> list[str]:
+    """The ids of records, in order."""
+    return [record.id for record in records]
+
+
+def bad_metrics(metrics: dict[str, Metric]) -> Iterator[str]:
+    """What is wrong with reported metrics."""
+    for name, metric in metrics.items():
+        low = metric.value if metric.low is None else metric.low
+        high = metric.value if metric.high is None else metric.high
+        if not all(map(math.isfinite, (low, metric.value, high))):
+            yield f"the metric {name} is not finite"
+        elif not low <= metric.value <= high:
+            yield f"the metric {name} lies outside its own interval: {metric}"

@@ -1,0 +1,1 @@
+"""Stages of one's own that come with the house."""
