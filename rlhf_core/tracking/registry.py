@@ -107,7 +107,7 @@ class ModelRegistry:
         call, also after a kill in the middle of it, gives the same version.
         """
         labels = {**(tags or {}), **origin.tags(), "rlhf.kind": kind}
-        for known in self.versions(name, digest=origin.digest):
+        for known in self._search(name, origin.digest):
             if (known.origin.round, known.origin.campaign) == (origin.round, origin.campaign):
                 return known
         model = self._logged_model(run, name, kind, labels)
@@ -131,23 +131,22 @@ class ModelRegistry:
 
     def versions(self, name: str, digest: str = "") -> list[ModelVersion]:
         """All versions of a model, oldest first; only those with a digest, where one is given."""
-        condition = f"name = '{name}'" + (f" and tags.`rlhf.digest` = '{digest}'" if digest else "")
-        found: list[ModelVersion] = []
-        token = None
-        while True:
-            page = self._tracker.client.search_model_versions(condition, max_results=1000, page_token=token)
-            found += [_version(version) for version in page]
-            token = page.token
-            if not token:
-                break
-        return self._with_aliases(name, sorted(found, key=lambda version: version.version))
+        return self._with_aliases(name, self._search(name, digest))
 
     def get(self, name: str, which: str | int) -> ModelVersion | None:
-        """A version by its number or by an alias; None where there is none."""
-        number = str(which) if str(which).isdigit() else self._aliases(name).get(str(which))
-        if number is None:
+        """A version by its number or by an alias; None where there is none. The cost is that of one."""
+        client, number = self._tracker.client, str(which)
+        try:
+            if number.isdigit():
+                found = client.get_model_version(name, number)
+            else:
+                found = client.get_model_version_by_alias(name, number)
+        except TrackingError as error:
+            # An alias that nothing has is an invalid parameter to MLflow.
+            if error.code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
             return None
-        return next((version for version in self.versions(name) if version.version == int(number)), None)
+        return replace(_version(found), aliases=tuple(sorted(found.aliases)))
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Let `alias` mean this version from now on."""
@@ -170,6 +169,18 @@ class ModelRegistry:
         verdict = "Promoted" if promote else "Not promoted"
         text = f"{verdict} in round {version.origin.round}.\n\n" + "\n".join(f"- {reason}" for reason in reasons)
         self._tracker.client.update_model_version(version.name, str(version.version), description=text)
+
+    def _search(self, name: str, digest: str) -> list[ModelVersion]:
+        """The versions, oldest first, without their aliases."""
+        condition = f"name = '{name}'" + (f" and tags.`rlhf.digest` = '{digest}'" if digest else "")
+        found: list[ModelVersion] = []
+        token = None
+        while True:
+            page = self._tracker.client.search_model_versions(condition, max_results=1000, page_token=token)
+            found += [_version(version) for version in page]
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda version: version.version)
 
     def _logged_model(self, run: TrackedRun, name: str, kind: ModelKind, tags: Mapping[str, str]) -> Any:
         """The logged model of this run with this digest: the one that a killed process left, or a new one."""

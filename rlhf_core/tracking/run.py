@@ -51,8 +51,12 @@ class TrackedRun:
         self.tags: dict[str, str] = dict(run.data.tags)
         self._artifact_uri: str = run.info.artifact_uri
         self._params: dict[str, str] = dict(run.data.params)
+        self._latest = {point.key: point for point in run.data._metric_objs}
+        """Name -> the last point that lay in MLflow when the run was opened."""
         self._known: dict[str, dict[tuple[int, float], int]] = {}
         """Name -> (step, value) -> time, of the points that lie in MLflow: those looked up, and summaries."""
+        self._complete: set[str] = set()
+        """Names whose points were looked up."""
         self._points: list[Any] = []
         self._flushed = 0.0
         self._lock = threading.RLock()
@@ -101,7 +105,7 @@ class TrackedRun:
         now = int(time.time() * 1000)
         points = [
             # At the time of the run's own point, which MLflow then takes for the same one.
-            Point(name, value, self._times(name).get((step, value), now), step, model_id)
+            Point(name, value, self._recorded(name, step, value) or now, step, model_id)
             for name, value in ((clean_name(key), value) for key, value in flat(metrics).items())
             if math.isfinite(value)
         ]
@@ -181,21 +185,30 @@ class TrackedRun:
         with self._lock:
             for name, value in metrics.items():
                 name, value = clean_name(name), float(value)
-                times = self._times(name)
-                if (step, _stored(value)) in times:
+                if self._recorded(name, step, value) is not None:
                     continue
                 self._points.append(Point(name, value, now, step))
                 if remember:
-                    times[step, _stored(value)] = now
+                    self._known.setdefault(name, {})[step, _stored(value)] = now
             waited = time.monotonic() - self._flushed
             if len(self._points) >= FLUSH_AFTER_POINTS or waited >= FLUSH_AFTER_SECONDS:
                 self.flush()
 
-    def _times(self, name: str) -> dict[tuple[int, float], int]:
-        if name not in self._known:
-            history = self.tracker.client.get_metric_history(self.run_id, name) if self.resumed else []
-            self._known[name] = {(point.step, _stored(point.value)): point.timestamp for point in history}
-        return self._known[name]
+    def _recorded(self, name: str, step: int, value: float) -> int | None:
+        """The time of this point where the run has it, by what is known of it or, at last, by asking MLflow.
+
+        A campaign goes forward: that the last point is of an earlier step, or this very one, answers nearly always, so
+        that the number of queries does not depend on how much the run holds.
+        """
+        known, point, last = self._known.setdefault(name, {}), (step, _stored(value)), self._latest.get(name)
+        if point not in known and last is not None and name not in self._complete and step <= last.step:
+            if point == (last.step, _stored(last.value)):
+                known[point] = last.timestamp
+            else:
+                history = self.tracker.client.get_metric_history(self.run_id, name)
+                known.update({(each.step, _stored(each.value)): each.timestamp for each in history})
+                self._complete.add(name)
+        return known.get(point)
 
 
 def flat(metrics: Mapping[str, Metric]) -> dict[str, float]:
