@@ -29,15 +29,14 @@ def width_of(line: Iterable[Span]) -> int:
 
 def wrapped(text: str, width: int, style: str = "", indent: int = 2) -> list[Line]:
     """The text in lines of at most `width` columns, from the second on indented. Hard spaces hold together."""
+    indent = min(indent, width // 2)
+    room = max(width - indent, 2)
     lines = [""]
-    start = ""
     for word in text.split(" "):
-        room = width - len(start)
-        pieces = [word] if cell_len(word) <= room else chop_cells(word, max(room, 2))
-        for i, piece in enumerate(pieces):
-            if i == 0 and cell_len(lines[-1]) + bool(lines[-1]) + cell_len(piece) <= width:
-                lines[-1] += (" " if lines[-1] != start else "") + piece
-                continue
-            start = " " * min(indent, width // 2)
-            lines.append(start + piece)
+        for i, piece in enumerate([word] if cell_len(word) <= room else chop_cells(word, room)):
+            gap = " " if i == 0 and lines[-1] else ""
+            if cell_len(lines[-1] + gap + piece) <= width:
+                lines[-1] += gap + piece
+            else:
+                lines.append(" " * indent + piece)
     return [(Span(line.rstrip().replace("\N{NO-BREAK SPACE}", " "), style),) for line in lines if line.strip()]

@@ -24,5 +24,6 @@ def listed(shape: Shape, width: int) -> list[Line]:
         said = wrapped(f"from: {given}", width - column, DIM) if given else []
         if beside and said:
             label = [*label, Span(" " * (column - width_of(label))), *said.pop(0)]
-        lines += [tuple(label), *((Span(" " * column), *line) for line in said)]
+        own_lines = [tuple(label)] if width_of(label) <= width else wrapped("".join(span.text for span in label), width)
+        lines += [*own_lines, *((Span(" " * column), *line) for line in said)]
     return lines

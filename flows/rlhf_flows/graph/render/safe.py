@@ -22,7 +22,7 @@ _POINTS = {"column", "env", "field", "file", "folder", "name", "path", "var", "v
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _VARIABLE = re.compile(r"\$\{\w+\}")
-_HOOK = re.compile(r"(https?://)(?:[^\s/?#]*@)?([^\s/?#@]*)(?=\S*hook)[/?#][^\s'\"]*", re.IGNORECASE)
+_HOOK = re.compile(r"(https?://)(?=\S*hook)(?:[^\s/?#]*@)?([^\s/?#@]*)[/?#][^\s'\"]*", re.IGNORECASE)
 _LOGIN = re.compile(r"(\w://)[^\s/?#]*@")
 _PAIR = re.compile(r"([\w-]+)=('[^']*'|\"[^\"]*\"|[^\s&;,#]+)")
 _BEARER = re.compile(r"\b(bearer\s+)[\w.~+/=-]{12,}", re.IGNORECASE)

@@ -10,6 +10,9 @@ from rlhf_flows.graph.node import Node
 from rlhf_flows.graph.render.safe import shown
 from rlhf_flows.graph.states import NodeState
 
+LONG = 28
+"""Letters of names from outside that one vertex shows; it counts the others."""
+
 
 class Vertex(NamedTuple):
     """One thing in the drawing."""
@@ -85,11 +88,11 @@ def _without_stage(name: str, stages: set[str]) -> str:
 
 
 def _short(identity: str, stages: set[str]) -> str:
-    return shown(_without_stage(identity.rpartition("/")[2], stages))
+    return shown(_without_stage(identity.partition("/")[2], stages))
 
 
 def _round(identity: str) -> str:
-    return shown(identity.rpartition("/")[0])
+    return shown(identity.partition("/")[0])
 
 
 def _fold(
@@ -118,15 +121,17 @@ def _fold(
 
 
 def _given_label(names: Sequence[str], rounds: Sequence[str]) -> str:
-    """`samples, gold (round 0)` or `questions (rounds 1–29)`."""
+    """`samples, gold (round 0)` or `questions, people +3 (rounds 1–29)`."""
+    few = [name for i, name in enumerate(names) if i == 0 or len(", ".join(names[: i + 1])) <= LONG]
+    said = ", ".join(few) + (f" +{len(names) - len(few)}" if len(few) < len(names) else "")
     numbers = sorted({int(each) for each in rounds if each.isdecimal()})
     if not numbers:
-        return ", ".join(names)
+        return said
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
             runs[-1].append(number)
         else:
             runs.append([number])
-    said = [f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
-    return f"{', '.join(names)} (round{'s' if len(numbers) > 1 else ''} {', '.join(said)})"
+    spans = [f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return f"{said} (round{'s' if len(numbers) > 1 else ''} {', '.join(spans)})"

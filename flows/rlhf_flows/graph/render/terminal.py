@@ -74,18 +74,22 @@ def _joined(parts: Iterable[Line]) -> Line:
 def _notes(shapes: Sequence[Shape], references: int, width: int) -> list[Line]:
     """What runs again and why, what is known, and what the drawing leaves out."""
     lines: list[Line] = []
-    vertices = [vertex for shape in shapes for vertex in shape.vertices.values()]
     reasons: dict[str, list[str]] = {}
-    for vertex in vertices:
-        if vertex.state is not None and vertex.state.why:
-            reasons.setdefault(shown(vertex.state.why), []).append(vertex.label)
-    for why, labels in reasons.items():
-        lines += wrapped(f"{', '.join(labels)} run{'s' if len(labels) == 1 else ''} again: {why}", width)
-    known = [(vertex.label, shown(vertex.state.result)) for vertex in vertices if vertex.state and vertex.state.result]
-    column = min(max((cell_len(label) for label, _ in known), default=0) + 2, width // 2)
-    for label, result in known:
-        name = label + " " * (column - cell_len(label)) if cell_len(label) < column else f"{label}  "
-        lines += wrapped(name + result, width, DIM, column)
+    known: list[tuple[str, str]] = []
+    for vertex in (vertex for shape in shapes for vertex in shape.vertices.values()):
+        if vertex.state is None:
+            continue
+        name = vertex.label if len(shapes) == 1 else f"{vertex.label} (round {vertex.state.node.round})"
+        if why := shown(vertex.state.why):
+            reasons.setdefault(why, []).append(name)
+        if result := shown(vertex.state.result):
+            known.append((name, result))
+    for why, names in reasons.items():
+        lines += wrapped(f"{', '.join(names)} run{'s' if len(names) == 1 else ''} again: {why}", width)
+    column = min(max((cell_len(name) for name, _ in known), default=0) + 2, width // 2)
+    for name, result in known:
+        gap = " " * max(column - cell_len(name), 2)
+        lines += wrapped(f"{name}{gap}{result}", width, DIM, column)
     if references:
         lines += wrapped("A name in parentheses stands for a stage that is drawn elsewhere.", width, DIM)
     if implied := [edge for shape in shapes for edge in shape.implied]:
