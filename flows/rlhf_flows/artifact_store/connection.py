@@ -26,9 +26,9 @@ _LONGEST_PAUSE = 5.0
 class Connection:
     """A file system of fsspec at a URL; `path` is what the URL names in it."""
 
-    def __init__(self, url: str, patience: float = PATIENCE) -> None:
+    def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self.patience = patience
+        self.patience = PATIENCE
         self._opened: tuple[int, Any, str] | None = None
 
     def call(self, request: Callable[[Any, str], T]) -> T:

@@ -99,8 +99,7 @@ class RemotePlace:
 
     def names(self, folder: str) -> list[str]:
         """Names of the documents in a folder."""
-        found = self._call(lambda fs, root: fs.ls(f"{root}/{folder}".rstrip("/"), detail=True))
-        return [Path(each["name"]).name for each in found or () if each["type"] == "file"]
+        return self._call(lambda fs, root: _documents(fs, f"{root}/{folder}")) or []
 
     def remove(self, name: str) -> None:
         """Remove a document; nothing where there is none."""
@@ -166,3 +165,10 @@ class RemotePlace:
 def _files(ref: Ref, manifest: Manifest) -> str:
     """Where the files lie, relative to the root."""
     return ref.uri if manifest.tree == ref.sha256 else f"{ref.uri}/{manifest.tree[:12]}"
+
+
+def _documents(fs: Any, folder: str) -> list[str]:
+    """The documents in a folder. A store may keep an object for the folder itself, which is listed with them."""
+    below = f"{folder}/"
+    found = (str(each["name"]) for each in fs.ls(folder, detail=True) if each["type"] == "file")
+    return [name.removeprefix(below) for name in found if name.startswith(below) and name != below]
