@@ -51,5 +51,5 @@ def _vertex(vertex: Vertex) -> str:
 
 
 def quoted(text: str) -> str:
-    """The text as a string of the language; nothing in it is an escape."""
-    return '"' + shown(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """The text as a string of the language; nothing in it is an escape or an entity."""
+    return '"' + shown(text).replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"') + '"'

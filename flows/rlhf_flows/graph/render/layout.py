@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
+from typing import NamedTuple
 
 from rlhf_flows.graph.render.buses import Bus, find_buses, limits
 
@@ -12,8 +14,7 @@ TALLER = 2
 """Rows that straight lines may cost."""
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """A vertex, or the line of one that passes a layer on its way to a later one."""
 
     name: str
@@ -66,7 +67,7 @@ def lay_out(needs: Mapping[str, Sequence[str]], layer: Mapping[str, int]) -> Lay
     while True:
         items, ties = _items(needs, layer, [edge for edge in edges if edge not in untied])
         layers = _ordered(items, ties)
-        gaps = [_gap(layers, ties, i) for i in range(len(layers) - 1)]
+        gaps = [_gap(givers, takers, ties) for givers, takers in pairwise(layers)]
         cut = {
             edge
             for i, (_, left) in enumerate(gaps)
@@ -107,18 +108,22 @@ def _carried(
 
 
 def _gap(
-    layers: Sequence[Sequence[Item]], ties: set[tuple[Item, Item]], i: int
+    givers: Sequence[Item], takers: Sequence[Item], ties: set[tuple[Item, Item]]
 ) -> tuple[list[Bus], set[tuple[int, int]]]:
-    takers = {item: place for place, item in enumerate(layers[i + 1])}
-    givers = {item: place for place, item in enumerate(layers[i])}
-    return find_buses((givers[g], takers[t]) for g, t in ties if g in givers and t in takers)
+    """The buses between two layers, and the ties without one."""
+    places = {item: place for layer in (givers, takers) for place, item in enumerate(layer)}
+    return find_buses((places[g], places[t]) for g, t in ties if g in places and t in places)
 
 
 def _ordered(layers: list[list[Item]], ties: set[tuple[Item, Item]]) -> list[list[Item]]:
     """The layers, each in an order in which few lines have to be left out."""
 
+    @cache
+    def left_out(givers: tuple[Item, ...], takers: tuple[Item, ...]) -> int:
+        return len(_gap(givers, takers, ties)[1])
+
     def cost(order: Sequence[Sequence[Item]]) -> int:
-        return sum(len(_gap(order, ties, i)[1]) for i in range(len(order) - 1))
+        return sum(left_out(tuple(givers), tuple(takers)) for givers, takers in pairwise(order))
 
     before: dict[Item, list[Item]] = {}
     after: dict[Item, list[Item]] = {}

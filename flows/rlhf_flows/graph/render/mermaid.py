@@ -28,7 +28,7 @@ def to_mermaid(states: Sequence[NodeState]) -> str:
         for state in members:
             lines.append(f"{indent}{ids[state.node.id]}[{_text(shape.vertices[state.node.id])}]:::{state.state}")
         if len(rounds) > 1:
-            lines.append("  end")
+            lines += ["  end", f"  style round_{number} fill:none,stroke:#dadce0"]
     for name, needs in shape.needs.items():
         lines += [f"  {ids[each]} --> {ids[name]}" for each in needs]
     for state_name, look in LOOKS.items():
@@ -48,13 +48,17 @@ def _text(vertex: Vertex) -> str:
 
 def escaped(text: str) -> str:
     """The text for a quoted label. Mermaid reads Markdown, HTML and icons there, so their signs are made numbers."""
-
-    def harmless(place: int, char: str) -> bool:
-        if char == "_":  # inside a word it is no emphasis
-            return text[place - 1 : place].isalnum() and text[place + 1 : place + 2].isalnum()
-        return char.isalnum() or char in " ,()/–·" or (char in ".-" and place > 0 and not listed)
-
     listed = re.match(r"\d+[.)]", text) is not None
-    return "".join(
-        char if harmless(i, char) and not (listed and char == ")") else f"#{ord(char)};" for i, char in enumerate(text)
-    )
+
+    def safe(place: int, char: str) -> str:
+        inside_word = text[place - 1 : place].isalnum() and text[place + 1 : place + 2].isalnum()
+        if char.isalnum() or char in " ,(/–·" or (char == "_" and inside_word):
+            return char
+        if char in ").-" and place and not listed:
+            return char
+        # Numbers are turned back before formulas ($$), line breaks (\n) and icons (fa:fa-car) are looked for: a joiner
+        # keeps their signs apart.
+        joiner = "#8288;" if char in "$\\" or (char == ":" and text[place + 1 : place + 2].isalpha()) else ""
+        return f"#{ord(char)};{joiner}"
+
+    return "".join(safe(place, char) for place, char in enumerate(text))

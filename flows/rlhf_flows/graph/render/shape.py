@@ -44,7 +44,10 @@ def shape_of(states: Sequence[NodeState]) -> Shape:
     outside, renamed = _fold(nodes, needs, stages)
     for vertex in outside:
         vertices[vertex.name] = vertex
-    drawn = {name: tuple(dict.fromkeys(renamed.get(each, each) for each in needs[name])) for name in nodes}
+    drawn: dict[str, tuple[str, ...]] = {}
+    for name in nodes:
+        own_first = sorted(needs[name], key=lambda each: each in renamed)
+        drawn[name] = tuple(dict.fromkeys(renamed.get(each, each) for each in own_first))
     implied = [
         (labels[giver] if giver in labels else _given_label([_short(giver, stages)], [_round(giver)]), labels[name])
         for name, node in nodes.items()

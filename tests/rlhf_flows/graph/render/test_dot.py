@@ -31,3 +31,7 @@ def test_graphviz_draws_it(start, second_round, node):
         assert done.returncode == 0 and not done.stderr, done.stderr
         drawn = sum(line.startswith("node ") for line in done.stdout.splitlines())
         assert drawn >= len(states)
+
+
+def test_entities_are_text(node):
+    assert '[label="&amp;lt; ▶", ' in to_dot([NodeState(node("1/&lt;", "gate"), "run", "")])

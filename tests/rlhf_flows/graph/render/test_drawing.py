@@ -89,7 +89,7 @@ def graphs(draw):
     return needs
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(graphs(), st.integers(0, 3))
 def test_any_drawing_says_what_the_graph_says(needs, longer):
     labels = {name: [Span(name + "x" * (longer * (i % 3)))] for i, name in enumerate(needs)}

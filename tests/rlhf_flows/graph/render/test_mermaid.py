@@ -5,12 +5,14 @@ import re
 import pytest
 
 from rlhf_flows.graph.render import to_mermaid
+from rlhf_flows.graph.render.mermaid import escaped
 from rlhf_flows.graph.states import NodeState
 
 LABEL = r'"(?:[^"#<>`;{}\[\]|$\\]|\#\d+;|<br/>)*"'
 LINES = re.compile(
     rf"""flowchart\ LR | \s*%%\ [^{{}}]* | \s+subgraph\ \w+\[{LABEL}\] | \s+end | \s+n\d+\ -->\ n\d+
     | \s+n\d+(\[{LABEL}\]|\({LABEL}\)):::(cached|run|after|waits|given)
+    | \s+style\ round_\d+\ fill:none,stroke:\#\w{{6}}
     | \s+classDef\ \w+\ fill:\#\w{{6}},stroke:\#\w{{6}},color:\#\w{{6}}(,stroke-dasharray:4\ 3)?""",
     re.VERBOSE,
 )
@@ -39,7 +41,7 @@ def test_each_of_several_rounds_is_a_subgraph(start, second_round):
     text = to_mermaid([*start, *second_round])
     assert all(LINES.fullmatch(line) for line in text.splitlines())
     assert '  subgraph round_0["round 0"]\n    n0["data ↺"]:::cached\n' in text
-    assert text.count("subgraph ") == 2 == text.count("\n  end\n")
+    assert text.count("subgraph ") == 2 == text.count("\n  end\n  style round_")
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -50,3 +52,9 @@ def test_a_name_is_a_label_and_nothing_else(node, name):
 
 def test_nothing_is_valid():
     assert all(LINES.fullmatch(line) for line in to_mermaid([]).splitlines())
+
+
+def test_signs_that_mermaid_looks_for_after_it_has_turned_numbers_back_stand_apart():
+    assert escaped("gpu:4") == "gpu#58;4"
+    assert escaped("fa:fa-car") == "fa#58;#8288;fa-car"
+    assert escaped(r"\n $$x") == "#92;#8288;n #36;#8288;#36;#8288;x"
