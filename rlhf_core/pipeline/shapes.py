@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rlhf_core.pipeline.board import Board, declared, installed_remedy, words
 from rlhf_core.pipeline.file import Problem
@@ -61,19 +61,24 @@ def _untyped(board: Board, part: ChosenPlugin, use: StepUse, missing: set[str]) 
     gives: str = part.plugin.gives  # type: ignore[attr-defined]
     fitting = _places(takes, gives, missing)
     remedy = f"It could stand {words(fitting, 'or')}." if fitting else "It fits nowhere in this pipeline."
-    if absent := takes - (place.kinds - missing):
+    there = place.kinds - missing
+    if not takes <= there:
         yield Problem(
             board.where(part.loc),
-            f"{part.place}: `{use.use}` takes the {words(absent)}, and {use.place} there "
-            f"{'is' if len(place.kinds - missing) == 1 else 'are'} only the {words(place.kinds - missing)}.",
+            f"{part.place}: `{use.use}` takes {_kinds(takes)}, and {use.place} there "
+            f"{'is' if len(there) == 1 else 'are'} only {_kinds(there)}.",
             remedy,
         )
     elif gives not in ("", place.stands):
         yield Problem(
             board.where(part.loc),
-            f"{part.place}: `{use.use}` gives a {gives}, and {use.place} only the {place.stands} can be replaced.",
+            f"{part.place}: `{use.use}` gives `{gives}`, and {use.place} only `{place.stands}` can be replaced.",
             remedy,
         )
+
+
+def _kinds(kinds: Iterable[str]) -> str:
+    return words(f"`{kind}`" for kind in kinds)
 
 
 def _places(takes: frozenset[str], gives: str, missing: set[str]) -> list[str]:

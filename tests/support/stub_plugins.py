@@ -24,6 +24,8 @@ from rlhf_core import (
     Reaction,
     RewardModel,
     Selector,
+    Step,
+    StepOutcome,
     Use,
     WarmStart,
 )
@@ -159,6 +161,18 @@ class Evolve(Optimizer):
     """Trains any policy."""
 
 
+class Listen(Optimizer):
+    """Learns from comparisons; from a reward where there is one."""
+
+    modality = TEXT
+    needs_reward = False
+    learns_from = {Comparison}
+
+    @classmethod
+    def feedback_wanted(cls, *, reward):
+        return frozenset() if reward else frozenset(cls.learns_from)
+
+
 class Wins(Evaluator):
     """Win rate."""
 
@@ -169,6 +183,10 @@ class Wins(Evaluator):
     @classmethod
     def produces(cls, config):
         return frozenset({"win_rate"})
+
+    @classmethod
+    def needs_reward(cls, config):
+        return config.judge == "reward"
 
 
 class Lengths(Evaluator):
@@ -191,17 +209,53 @@ class Threshold(Gate):
         return frozenset(config.metrics)
 
 
+class Clean(Step):
+    """Cleans the data."""
+
+    takes = {"data"}
+    gives = "data"
+
+    class Config(PluginConfig):
+        strictness: float = 0.5
+        """How much is cleaned."""
+
+    def step(self, job):
+        return StepOutcome()
+
+
+class Recheck(Step):
+    """Looks at a fitted reward model."""
+
+    takes = {"reward", "snapshot"}
+
+    def step(self, job):
+        return StepOutcome()
+
+
+class Tell(Step):
+    """Hears what happens."""
+
+    hears = {"waiting"}
+
+
+class Sure(Selector):
+    """Looks at the reward model."""
+
+    uses_reward = True
+
+
 KINDS = {
     "data_sources": (Prompts, Cart),
     "policies": (Model, Balancer),
     "warm_starts": (Imitate,),
-    "selectors": (First,),
+    "selectors": (First, Sure),
     "converters": (Clicked,),
     "annotators": (Pairs, Ranks, Rates, Clicks),
     "reward_models": (Bt, Ctr, Words),
-    "optimizers": (Climb, Evolve),
+    "optimizers": (Climb, Evolve, Listen),
     "evaluators": (Wins, Lengths),
     "gates": (Threshold,),
+    "steps": (Clean, Recheck, Tell),
 }
 STUBS = [
     PluginInfo(kind, plugin.__name__.lower(), "stubs", "1.0", f"{__name__}:{plugin.__name__}")

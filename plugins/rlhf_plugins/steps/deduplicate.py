@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,7 +23,7 @@ LETTERS = 5
 """Length of the pieces that texts are compared by; characters, so that scripts without spaces work, too."""
 PERMUTATIONS = 128
 """Numbers in a sketch; candidates are compared exactly, so that more of them would only miss fewer."""
-MISSES_COUNT = (0.05, 0.95)
+MISSES_COUNT = (0.01, 0.99)
 """How bad a false candidate and a missed one are."""
 MOST = 0.95
 """Similarity that candidates are looked for above, at most: closer to 1 an index finds hardly any."""
@@ -32,6 +32,10 @@ FIRST: dict[Split, int] = {"test": 0, "validation": 1, "train": 2}
 SHOWN = 3
 """Pairs that the note shows."""
 WIDTH = 60
+
+
+Key = tuple[str, Split]
+"""A prompt's id and split: the same words may stand in two splits, since the split is no part of the identity."""
 
 
 class Twin(NamedTuple):
@@ -76,11 +80,12 @@ class Deduplicate(Step):
         asked = self._asked(data)
         twins = self._twins(prompts, [*(each.question.prompt for each in demonstrations), *asked.values()])
         shutil.copytree(data, job.out, dirs_exist_ok=True)
-        kept = write_records(job.out / PROMPTS_FILE, (prompt for prompt in prompts if prompt.id not in twins))
+        kept = write_records(job.out / PROMPTS_FILE, (prompt for prompt in prompts if _key(prompt) not in twins))
         shown = write_records(
-            job.out / DEMONSTRATIONS_FILE, (each for each in demonstrations if each.question.prompt.id not in twins)
+            job.out / DEMONSTRATIONS_FILE,
+            (each for each in demonstrations if _key(each.question.prompt) not in twins),
         )
-        leaking = {name for name, prompt in asked.items() if prompt.id in twins and twins[prompt.id].leaks}
+        leaking = {name for name, prompt in asked.items() if (twin := twins.get(_key(prompt))) and twin.leaks}
         if leaking:
             questions = (data / QUESTIONS_FILE).read_text().split()
             text = "".join(f"{name}\n" for name in questions if name not in leaking)
@@ -110,26 +115,26 @@ class Deduplicate(Step):
         with FeedbackStore.open(self.run.store_url) as store:
             return {answer.question.id: answer.question.prompt for answer in store.answers(questions)}
 
-    def _twins(self, own: Sequence[Prompt], others: Iterable[Prompt]) -> dict[str, Twin]:
-        """The prompts to leave out, by their ids. `others` are those of demonstrations and feedback: one that is alike
+    def _twins(self, own: Sequence[Prompt], others: Iterable[Prompt]) -> dict[Key, Twin]:
+        """The prompts to leave out. `others` are those of demonstrations and feedback: one that is alike
         a prompt of its own split says no less for it.
         """
-        mine = {prompt.id for prompt in own}
-        once = {prompt.id: prompt for prompt in (*own, *others)}
-        kept = sorted(once.values(), key=lambda prompt: FIRST[split_of(prompt)])
+        mine = set(map(_key, own))
+        once = {_key(prompt): prompt for prompt in (*own, *others)}
+        ordered = sorted(once.values(), key=lambda prompt: FIRST[split_of(prompt)])
         index = _index(self.config.similarity)
-        twins: dict[str, Twin] = {}
-        for place, prompt in enumerate(kept):
-            sketch = _sketch(prompt)
+        twins: dict[Key, Twin] = {}
+        for place, (prompt, sketch) in enumerate(zip(ordered, _sketches(ordered), strict=True)):
             # Sorted, so that the same twin is named whatever order the index gives.
-            near = (kept[found] for found in sorted(index.query(sketch)))
-            twin = self._twin(
-                prompt, (each for each in near if split_of(each) != split_of(prompt) or {each.id, prompt.id} <= mine)
+            near = (ordered[found] for found in sorted(index.query(sketch)))
+            of_another = (
+                each for each in near if split_of(each) != split_of(prompt) or {_key(each), _key(prompt)} <= mine
             )
+            twin = self._twin(prompt, of_another)
             if twin is None:
                 index.insert(place, sketch, check_duplication=False)
             else:
-                twins[prompt.id] = twin
+                twins[_key(prompt)] = twin
         return twins
 
     def _twin(self, prompt: Prompt, near: Iterable[Prompt]) -> Twin | None:
@@ -141,7 +146,7 @@ class Deduplicate(Step):
                 return Twin(prompt, other, similarity)
         return None
 
-    def _say(self, twins: Mapping[str, Twin]) -> None:
+    def _say(self, twins: Mapping[Key, Twin]) -> None:
         if not twins:
             return
         found = sorted(twins.values(), key=lambda twin: (not twin.leaks, -twin.similarity, twin.dropped.id))
@@ -154,18 +159,22 @@ class Deduplicate(Step):
         self.run.note(f"nearly equal prompts are left out ({counted}): {shown}{more}")
 
 
+def _key(prompt: Prompt) -> Key:
+    return prompt.id, split_of(prompt)
+
+
 def _pieces(prompt: Prompt) -> set[str]:
     """All runs of `LETTERS` characters of the prompt's text."""
     text = " ".join(prompt.content.casefold().split())
     return {text[i : i + LETTERS] for i in range(max(len(text) - LETTERS + 1, 1))}
 
 
-def _sketch(prompt: Prompt) -> MinHash:
+def _sketches(prompts: Iterable[Prompt]) -> Iterator[MinHash]:
     from datasketch import MinHash
 
-    sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
-    sketch.update_batch([piece.encode() for piece in sorted(_pieces(prompt))])
-    return sketch
+    pieces = ([piece.encode() for piece in _pieces(prompt)] for prompt in prompts)
+    sketches: Iterator[MinHash] = MinHash.generator(pieces, num_perm=PERMUTATIONS, seed=1)
+    return sketches
 
 
 def _index(similarity: float) -> MinHashLSH:

@@ -11,7 +11,6 @@ import urllib.request
 from http import HTTPStatus
 from http.client import HTTPException
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -56,7 +55,7 @@ class Notify(Step):
         @model_validator(mode="after")
         def _is_an_address(self) -> Self:
             # The address itself is never repeated: it is a secret.
-            if not _VARIABLE.search(self.url) and urlsplit(self.url).scheme not in ("http", "https"):
+            if not _VARIABLE.search(self.url) and not self.url.lower().startswith(("http://", "https://")):
                 raise ValueError("the url should begin with http:// or https://")
             return self
 
