@@ -1,6 +1,6 @@
 """Tracking on MLflow; the only importer of mlflow, which is loaded by the first use of a `Tracker`."""
 
-from rlhf_core.tracking.client import TrackingError
+from rlhf_core.tracking.errors import TrackingError
 from rlhf_core.tracking.lineage import LabelSummary, Lineage, Link, Trained, label_rows, labels, lineage, trained_on
 from rlhf_core.tracking.registry import CHALLENGER, CHAMPION, ModelRegistry, ModelVersion, Origin
 from rlhf_core.tracking.run import TrackedRun

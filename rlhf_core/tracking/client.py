@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rlhf_core.errors import WorkspaceError
 from rlhf_core.files import replaced
+from rlhf_core.tracking import object_store
+from rlhf_core.tracking.errors import TrackingError
 
 SERVER_PATIENCE = 10.0
 """Seconds an MLflow server has for its first answer."""
@@ -27,12 +28,6 @@ QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 """MLflow's settings while we use it: it calls nobody and draws nothing between our progress lines."""
-
-
-class TrackingError(WorkspaceError):
-    """MLflow refuses an operation; `code` is its name for the reason, such as RESOURCE_ALREADY_EXISTS."""
-
-    code = ""
 
 
 class Client:
@@ -86,7 +81,7 @@ def connect(uri: str, lock: Path) -> Client:
 
 @contextmanager
 def refusal_explained(uri: str) -> Iterator[None]:
-    """Turn MLflow's exceptions into one paragraph with a remedy."""
+    """Turn the exceptions of MLflow, and of what it stores artifacts with, into one paragraph with a remedy."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -101,6 +96,11 @@ def refusal_explained(uri: str) -> Iterator[None]:
         refused = TrackingError(f"MLflow refused: {text.splitlines()[0][:300]}", where=uri, remedy=remedy)
         refused.code = error.error_code
         raise refused from error
+    except Exception as error:
+        # Where artifacts lie in an object store, its library's exceptions come through.
+        if (away := object_store.explained(error, uri)) is None:
+            raise
+        raise away from error
 
 
 def _expect_server(uri: str) -> None:

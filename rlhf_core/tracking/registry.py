@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf_core.metrics import Metric
-from rlhf_core.tracking.client import TrackingError
+from rlhf_core.tracking.errors import TrackingError
 from rlhf_core.tracking.run import TrackedRun
 
 if TYPE_CHECKING:

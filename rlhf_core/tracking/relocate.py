@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
-from rlhf_core.tracking.client import TrackingError
+from rlhf_core.tracking.errors import TrackingError
 
 PATIENCE = 5.0
 """Seconds to wait for another program to let go of the database."""

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from rlhf_core.records import content_id
-from rlhf_core.tracking.client import TrackingError, refusal_explained
+from rlhf_core.tracking.client import refusal_explained
+from rlhf_core.tracking.errors import TrackingError
 from rlhf_core.tracking.tracker import Tracker
 
 PAGE = 100

@@ -11,7 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rlhf_core.tracking.client import Client, TrackingError, connect
+from rlhf_core.tracking import object_store
+from rlhf_core.tracking.client import Client, connect
+from rlhf_core.tracking.errors import TrackingError
 from rlhf_core.tracking.registry import ModelRegistry
 from rlhf_core.tracking.run import TrackedRun
 
@@ -42,7 +44,9 @@ class Tracker:
     def open(
         cls, workspace: Path, experiment: str, uri: str | None = None, artifact_root: str | Path | None = None
     ) -> Tracker:
-        """The tracker of a workspace: its own SQLite database and artifact folder unless `uri` names another store."""
+        """The tracker of a workspace: its own SQLite database and artifact folder, unless `uri` names another store and
+        `artifact_root` another folder, or an object store by its URL (`s3://bucket/folder`).
+        """
         workspace = workspace.absolute()
         workspace.mkdir(parents=True, exist_ok=True)
         if uri is None:
@@ -89,7 +93,7 @@ class Tracker:
         found = self.client.get_experiment_by_name(self.experiment)
         if found is None:
             root = self.artifact_root
-            location = root.absolute().as_uri() if isinstance(root, Path) else root
+            location = root.absolute().as_uri() if isinstance(root, Path) else root and object_store.location(root)
             try:
                 # The UI then opens with training runs, not with the traces of an agent.
                 kind = {"mlflow.experimentKind": "custom_model_development"}

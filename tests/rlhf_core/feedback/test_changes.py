@@ -68,6 +68,20 @@ def test_a_late_arrival_of_an_older_revision_changes_nothing(store):
     assert not store.changed_since(before)
 
 
+def test_a_store_from_before_is_brought_up_to_date(url):
+    with FeedbackStore(url) as store:
+        store.add(made(2))
+        store.withdraw(annotator="bob")
+        with store.database.write() as connection:
+            connection.exec_driver_sql("ALTER TABLE withdrawals DROP COLUMN first")
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0003'")
+    with FeedbackStore(url) as store:
+        before = store.position()
+        assert store.counts().annotators == {"ann": 2} and not store.changed_since(before)
+        store.withdraw(annotator="ann")
+        assert store.changed_since(before)
+
+
 def test_only_the_sets_that_are_asked_about(either_url):
     with FeedbackStore(either_url) as store:
         ours, theirs = made(2, annotators=("ann",))

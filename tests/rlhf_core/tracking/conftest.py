@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_core.tracking import Tracker
+from s3_server import s3, s3_root  # noqa: F401
 
 numbers = itertools.count()
 
