@@ -126,12 +126,13 @@ def test_our_services_commands_are_commands(name):
 
 
 def test_mlflows_command_and_variables_are_mlflows():
+    from mlflow import environment_variables
     from mlflow.cli import server
 
     service = services()["mlflow"]
     assert service["command"][:2] == ["mlflow", "server"]
     server.make_context("server", service["command"][2:], resilient_parsing=False)
-    known = {parameter.envvar for parameter in server.params} | {"MLFLOW_DISABLE_TELEMETRY"}
+    known = {parameter.envvar for parameter in server.params} | set(vars(environment_variables))
     assert {name for name in service["environment"] if name.startswith("MLFLOW_")} <= known
 
 
