@@ -38,7 +38,11 @@ class Ask(Part):
     see what the selector gains (`selection_gain`, the difference of their accuracies on held-out prompts)."""
     annotators: Annotated[tuple[Use, ...], Use.of("annotators")] = Field(min_length=1)
     """Who answers; every one is asked every question."""
-    convert: Annotated[tuple[Use, ...], Use.of("converters"), BeforeValidator(_several)] = ()
+    convert: Annotated[
+        tuple[Use, ...],
+        Use.of("converters"),
+        BeforeValidator(_several, json_schema_input_type=Use | tuple[Use, ...]),
+    ] = ()
     """What else the feedback says, for reward models that learn from other kinds than it has: one converter, or a list
     in which each also sees what those before it found."""
 
@@ -146,5 +150,9 @@ class Pipeline(Placement):
     """Measures the challenger."""
     gate: Annotated[Use, Use.of("gates")]
     """Promotes it or not."""
-    steps: Annotated[tuple[StepUse, ...], Use.of("steps"), BeforeValidator(_several)] = ()
+    steps: Annotated[
+        tuple[StepUse, ...],
+        Use.of("steps"),
+        BeforeValidator(_several, json_schema_input_type=StepUse | tuple[StepUse, ...]),
+    ] = ()
     """Stages of one's own, in order: one, or a list of `{use: NAME, after: data}`."""

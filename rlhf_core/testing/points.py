@@ -248,15 +248,23 @@ def reward_survives_saving(subject: Subject) -> Iterator[str]:
 
 
 def produces_what_it_declares(subject: Subject) -> Iterator[str]:
-    """The announced metrics, finite, inside their intervals; tables of JSON. Before there is a reward model, some."""
+    """The announced metrics, finite, inside their intervals; tables of JSON. Without a reward model, those that are not
+    of it.
+    """
     evaluator = subject.make()
     announced = set(evaluator.produces(evaluator.config))
+    of_reward = set(evaluator.of_reward(evaluator.config))
+    if of_reward - announced:
+        yield f"of_reward(config) names {', '.join(sorted(of_reward - announced))}, which produces(config) does not"
     for reward in (ToyReward(), None):
         with subject.excused():
             found = evaluator.evaluate(_evaluation(subject, reward))
-        missing = sorted(announced - set(found.metrics))
+        missing = announced - set(found.metrics)
         if missing and reward is not None:
-            yield f"produces(config) announces {', '.join(missing)}, which evaluate() does not return"
+            yield f"produces(config) announces {', '.join(sorted(missing))}, which evaluate() does not return"
+        elif missing - of_reward:
+            strange = ", ".join(sorted(missing - of_reward))
+            yield f"without a reward model evaluate() does not return {strange}, which of_reward(config) does not name"
         yield from bad_metrics(found.metrics)
         json.dumps(found.tables, allow_nan=False)
 

@@ -36,7 +36,13 @@ def change(*changes):
         (("raters: 5", "judge: null"),),
         (("epochs: 2", "schedule: {peak: 0.1}"),),
         (("gate:", "gold: {use: words}\ngate:"),),
+        (("questions: 10", "questions: 10\n  convert: {use: clicked}"),),
         (("use: model\n  model: tiny", "use: balancer"),),
+        (("gate:", "steps: [{use: clean, after: data, strictness: 1}, {use: recheck, before: reward}]\ngate:"),),
+        (("gate:", "steps: {use: stubs/tell, after: gate}\ngate:"),),
+        (("gate:", "run_on: {workers: 2, default: ray, optimize: {ray: {num_gpus: 1, memory: 16GiB}}}\ngate:"),),
+        (("gate:", "run_on: {evaluate: {dask: {}}, data: here}\nstages: {answers: {retries: 1}}\ngate:"),),
+        (("reward:\n  use: bt\n  epochs: 2\n", "artifacts: s3://team/rlhf\n"),),
     ],
 )
 def test_accepts(validator, changes):
@@ -58,6 +64,16 @@ def test_accepts(validator, changes):
         (("raters: 5", "judge: {use: pairs}"),),
         (("epochs: 2", "schedule: {paek: 0.1}"),),
         (("seed: 7", "seed: -1"),),
+        (("gate:", "steps: [{use: clean}]\ngate:"),),
+        (("gate:", "steps: [{use: clean, after: data, before: reward}]\ngate:"),),
+        (("gate:", "steps: [{use: clean, after: dota}]\ngate:"),),
+        (("gate:", "steps: [{use: clean, before: data}]\ngate:"),),
+        (("gate:", "steps: [{use: clean, after: data, strictnes: 1}]\ngate:"),),
+        (("gate:", "steps: [{use: pairs, after: data}]\ngate:"),),
+        (("gate:", "run_on: {optimise: here}\ngate:"),),
+        (("gate:", "run_on: {optimize: there}\ngate:"),),
+        (("gate:", "run_on: {optimize: {ray: {gpus: 1}}}\ngate:"),),
+        (("gate:", "stages: {answers: {retries: -1}}\ngate:"),),
     ],
 )
 def test_refuses(validator, changes):
