@@ -26,23 +26,24 @@ def position(connection: Connection) -> Position:
     return Position(query.watermark(connection), last)
 
 
-def changed_since(connection: Connection, since: Position, sets: Collection[str] | None = None) -> bool:
+def changed_since(connection: Connection, since: Position, upto: int = 0, sets: Collection[str] | None = None) -> bool:
     """See `FeedbackStore.changed_since`. One query, which looks at what was added since and at the answers of the same
     annotators to the same questions.
     """
+    reach = max(upto, since.answers)
     earlier = feedback.alias("earlier")
-    # An answer that comes later in the order of revisions than one of before (see `query.current`) takes its place in
-    # every snapshot that held it, and stands in for it where it was withdrawn. Any other waits for the next mark.
+    # An answer that comes later in the order of revisions (see `query.current`) than one within reach takes its place
+    # in every snapshot that held it, and stands in for it where it was withdrawn. Any other waits for the next mark.
     replaces = exists().where(
         earlier.c.question_id == feedback.c.question_id,
         earlier.c.annotator == feedback.c.annotator,
         or_(earlier.c.subject == feedback.c.subject, earlier.c.kind == "skip", feedback.c.kind == "skip"),
-        earlier.c.seq <= since.answers,
+        earlier.c.seq <= reach,
         tuple_(earlier.c.revision, earlier.c.created_at, earlier.c.id)
         < tuple_(feedback.c.revision, feedback.c.created_at, feedback.c.id),
     )
     revised = and_(feedback.c.seq > since.answers, replaces)
-    withdrawn = and_(withdrawals.c.seq > since.withdrawals, withdrawals.c.first <= since.answers)
+    withdrawn = and_(withdrawals.c.seq > since.withdrawals, withdrawals.c.first <= reach)
     if sets is not None:
         ours = question_sets.c.set_id.in_(sets)
         revised &= exists().where(ours, question_sets.c.question_id == feedback.c.question_id)

@@ -167,16 +167,18 @@ class FeedbackStore:
         with self._database.read() as connection:
             return changes.position(connection)
 
-    def changed_since(self, position: Position, question_sets: Collection[str] | None = None) -> bool:
+    def changed_since(self, position: Position, *, upto: int = 0, question_sets: Collection[str] | None = None) -> bool:
         """Whether snapshots up to marks that were made by `position` may hold something else now than they did then.
 
         True where since then an answer of before was revised, withdrawn, or given again after it was withdrawn. New
-        answers, whoever gave them and to whatever question, are none of these. `question_sets` (see
+        answers, whoever gave them and to whatever question, are none of these. With `upto`, the last mark of
+        snapshots that were taken after `position`, those are asked about, too: what was changed between `position` and
+        a snapshot counts as well, so that the answer is never no where it should be yes. `question_sets` (see
         `register_questions`) restricts it to revisions and withdrawals of answers to their questions; that everything
         an annotator said was withdrawn counts in any case. The cost is that of what was added since, not of the store.
         """
         with self._database.read() as connection:
-            return changes.changed_since(connection, position, question_sets)
+            return changes.changed_since(connection, position, upto, question_sets)
 
     def mark(self, key: str) -> int:
         """The watermark recorded under `key`; the first call records the current one, all later calls return it."""

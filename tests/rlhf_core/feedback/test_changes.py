@@ -82,22 +82,40 @@ def test_a_store_from_before_is_brought_up_to_date(url):
         assert store.changed_since(before)
 
 
+def test_snapshots_taken_after_the_position_are_asked_about_by_their_mark(store):
+    store.add(made(1))
+    before = store.position()
+    late = made(1, start=5)[0]
+    store.add([late])
+    mark = store.mark("round 1")
+    assert not store.changed_since(before, upto=mark)
+    store.revise(late.feedback.id, choice="tie")
+    assert store.changed_since(before, upto=mark) and not store.changed_since(before)
+    middle = store.position()
+    store.withdraw(feedback_id=late.feedback.id)
+    assert store.changed_since(middle, upto=mark)
+
+
 def test_only_the_sets_that_are_asked_about(either_url):
     with FeedbackStore(either_url) as store:
         ours, theirs = made(2, annotators=("ann",))
         store.add([ours, theirs])
         store.register_questions("ours", [ours.question.id])
+
+        def changed(since, *sets):
+            return store.changed_since(since, question_sets=sets)
+
         before = store.position()
         store.revise(theirs.feedback.id, choice="tie")
         store.withdraw(annotator="ann", question_id=theirs.question.id)
-        assert store.changed_since(before) and not store.changed_since(before, ["ours"])
+        assert store.changed_since(before) and not changed(before, "ours")
         middle = store.position()
         store.revise(ours.feedback.id, choice="tie")
-        assert store.changed_since(middle, ["ours"]) and store.changed_since(before, ["none", "ours"])
-        assert not store.changed_since(middle, []) and not store.changed_since(middle, ["none"])
+        assert changed(middle, "ours") and store.changed_since(before, question_sets=["none", "ours"])
+        assert not changed(middle) and not store.changed_since(middle, question_sets=["none"])
         middle = store.position()
         store.withdraw(annotator="ann", question_id=ours.question.id)
-        assert store.changed_since(middle, ["ours"]) and not store.changed_since(middle, ["none"])
+        assert changed(middle, "ours") and not store.changed_since(middle, question_sets=["none"])
 
 
 def test_the_question_costs_what_was_added_since(store, monkeypatch):
@@ -110,7 +128,7 @@ def test_the_question_costs_what_was_added_since(store, monkeypatch):
         monkeypatch.setattr(
             type(connection), "execute", lambda self, statement: statements.append(statement) or execute(statement)
         )
-        changes.changed_since(connection, Position(10, 0), ["a", "b"])
+        changes.changed_since(connection, Position(10, 0), 15, ["a", "b"])
         (statement,) = statements
         text = str(statement.compile(connection, compile_kwargs={"literal_binds": True}))
         plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
@@ -192,9 +210,39 @@ def test_where_it_says_no_every_earlier_snapshot_is_the_same(empty, tmp_path, be
         position, then, then_of_one = store.position(), digests(), digests(["one"])
         for operation in after:
             carry_out(store, ids, operation)
-        changed, changed_of_one = store.changed_since(position), store.changed_since(position, ["one"])
+        changed, changed_of_one = store.changed_since(position), store.changed_since(position, question_sets=["one"])
         now, now_of_one = digests(), digests(["one"])
         event(f"says {changed}, differs {now != then}")
         assert changed or now == then
         assert changed_of_one or now_of_one == then_of_one
         assert changed or not changed_of_one
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(before=st.lists(operations, max_size=4), rounds=st.lists(operations, min_size=1, max_size=4), last=operations)
+def test_snapshots_between_the_position_and_the_last_mark(empty, tmp_path, before, rounds, last):
+    """A command notes the position when it begins, and takes a snapshot in each of its rounds."""
+    path = tmp_path / "feedback.db"
+    for old in tmp_path.glob("feedback.db*"):
+        old.unlink()
+    shutil.copy(empty, path)
+    with FeedbackStore(f"sqlite:///{path}") as store:
+        ids = []
+        for operation in before:
+            carry_out(store, ids, operation)
+        position, taken = store.position(), []
+
+        def digest(mark):
+            return store.snapshot(tmp_path / "s", upto=mark).digest
+
+        for operation in rounds:
+            mark = store.watermark()
+            taken.append((mark, digest(mark)))
+            carry_out(store, ids, operation)
+        mark = store.watermark()
+        taken.append((mark, digest(mark)))
+        carry_out(store, ids, last)
+        changed = store.changed_since(position, upto=mark)
+        same = all(digest(mark) == then for mark, then in taken)
+        event(f"says {changed}, same {same}")
+        assert changed or same
