@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rlhf_core.errors import WorkspaceError
-from rlhf_flows.record import CampaignSummary
+from rlhf_flows.campaign.ledger import CampaignSummary, campaigns
 from rlhf_flows.workspace import Workspace
 
 
@@ -14,9 +14,7 @@ def summaries(workspace: Workspace, pipeline: str | None = None) -> list[Campaig
 
     Raises WorkspaceError where there is none (of this pipeline).
     """
-    paths = sorted(workspace.campaigns.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    found = [CampaignSummary.model_validate_json(path.read_text()) for path in paths]
-    found = [summary for summary in found if pipeline in (None, summary.pipeline)]
+    found = [summary for summary in campaigns(workspace.open_artifacts(), pipeline) if summary.rounds]
     if not found:
         whose = f"pipeline `{pipeline}` has" if pipeline else "there are"
         raise WorkspaceError(

@@ -1,71 +1,108 @@
 """The flows on Prefect: `collect`, `retrain`, and the `loop` of both.
 
-They carry names and numbers only. The work is in the campaign they are given, the results are in the stages' cache.
+Each takes JSON parameters and stands alone: `rlhf run` calls them, `prefect deploy` puts them on a work pool. A flow
+that is called inside another one's run works on the session that is open; else it opens the pipeline's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.states import Cancelled
 
 from rlhf_core.errors import Waiting
-from rlhf_flows.waiting import as_waiting_state, waits_as_state
+from rlhf_flows.artifact_store import DamagedArtifact
+from rlhf_flows.engine.task import WAITING
+from rlhf_flows.session import work_on
+from rlhf_flows.work import Work
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from rlhf_flows.campaign import Campaign
-
-
-Half = Literal["collect", "retrain"]
+REPAIRS = 10
+"""Damaged artifacts that one run computes again before it gives up."""
 
 
-def run_loop(
-    campaign: Campaign,
-    workspace: Path,
-    rounds: int,
-    begin: Callable[[int], None],
-    done: Callable[[], None],
-    only: Half | None = None,
-    finished: int = 0,
-) -> None:
-    """Run the campaign up to `rounds` as one Prefect flow run with a subflow for each half of a round.
+def _title() -> str:
+    """`loop newsroom`, from the parameters of the run."""
+    round_ = flow_run.parameters.get("round")
+    name = f"{flow_run.flow_name} {Path(str(flow_run.parameters.get('pipeline', ''))).stem}"
+    return f"{name} round {round_}" if round_ is not None else name
 
-    `workspace` stands among the parameters of each run, so that what a kill left can be told apart (`zombies`).
-    `begin` is told the number of each round before it starts; `done` is called when the last of `campaign.rounds` is
-    complete. With `only`, one half of the last round is done: questions without learning, or learning from what is
-    there. Only a round that is not among the `finished` ones waits for people: Waiting is raised where they have to
-    answer first; everything so far is kept, and the same call goes on.
+
+@flow(name="collect", flow_run_name=_title, persist_result=False)
+def collect(
+    pipeline: str,
+    workspace: str = ".rlhf",
+    overrides: list[str] | None = None,
+    site: str | None = None,
+    round: int | None = None,
+) -> Any:
+    """Ask about the current champion: the first half of a round, by default of the coming one.
+
+    Ends in the state Waiting where people have not answered enough yet.
     """
-    from prefect import flow
+    with work_on(pipeline, workspace, overrides or [], site) as work:
+        try:
+            work.collect(round)
+        except Waiting as error:
+            return Cancelled(name=WAITING, message=str(error), data=error)
+    return None
 
-    name = campaign.pipeline.pipeline
-    waiting: list[Waiting] = []
 
-    @flow(name="collect", flow_run_name="collect {pipeline} round {round}", validate_parameters=False)
-    @as_waiting_state(waiting)
-    def collect(pipeline: str, workspace: str, round: int, wait: bool) -> None:
-        campaign.collect(wait)
+@flow(name="retrain", flow_run_name=_title, persist_result=False)
+def retrain(
+    pipeline: str,
+    workspace: str = ".rlhf",
+    overrides: list[str] | None = None,
+    site: str | None = None,
+    round: int | None = None,
+) -> None:
+    """Learn from the feedback there is: the second half of a round, by default of the coming one."""
+    with work_on(pipeline, workspace, overrides or [], site) as work:
+        work.retrain(round)
 
-    @flow(name="retrain", flow_run_name="retrain {pipeline} round {round}", validate_parameters=False)
-    def retrain(pipeline: str, workspace: str, round: int) -> None:
-        campaign.retrain()
 
-    @flow(name="loop", flow_run_name="loop {pipeline}", validate_parameters=False)
-    @as_waiting_state(waiting)
-    def loop(pipeline: str, workspace: str, rounds: int) -> None:
-        begin(0)
-        campaign.start()
-        done()
-        for number in range(1, rounds + 1):
-            begin(number)
-            half = only if number == rounds else None
-            if campaign.pipeline.ask is not None and (half != "retrain" or campaign.is_collected()):
-                with waits_as_state(waiting):
-                    collect(pipeline, workspace, number, wait=number > finished and half != "retrain")
-            if half != "collect":
-                retrain(pipeline, workspace, number)
-                done()
+@flow(name="loop", flow_run_name=_title, persist_result=False)
+def loop(
+    pipeline: str,
+    workspace: str = ".rlhf",
+    overrides: list[str] | None = None,
+    site: str | None = None,
+    rounds: int | None = None,
+) -> Any:
+    """The campaign up to `rounds` rounds (by default as many as the pipeline says), going on where it stands.
 
-    with waits_as_state(waiting):
-        loop(name, str(workspace), rounds)
+    Ends in the state Waiting where people have to answer first; the same call goes on when they have.
+    """
+    with work_on(pipeline, workspace, overrides or [], site) as work:
+        parameters = {"pipeline": pipeline, "workspace": workspace, "overrides": overrides or [], "site": site}
+        for _ in range(REPAIRS):
+            try:
+                _rounds(work, parameters, work.pipeline.rounds if rounds is None else rounds)
+                break
+            except Waiting as error:
+                return Cancelled(name=WAITING, message=str(error), data=error)
+            except DamagedArtifact as damage:
+                work.repair(damage)
+        work.finish()
+    return None
+
+
+def _rounds(work: Work, parameters: dict[str, Any], rounds: int) -> None:
+    work.begin()
+    before: list[Any] = []
+    while (number := work.campaign.coming) <= rounds:
+        if work.pipeline.ask is not None:
+            before = [_well(collect(**parameters, round=number, wait_for=before, return_state=True))]
+        before = [_well(retrain(**parameters, round=number, wait_for=before, return_state=True))]
+
+
+def _well(state: Any) -> Any:
+    """The state of a run that ended well. Raises the error that another one ended with."""
+    from rlhf_flows.engine.task import error_of
+
+    error = error_of(state)
+    if error is not None:
+        raise error
+    return state

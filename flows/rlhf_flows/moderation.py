@@ -14,7 +14,7 @@ from rlhf_core.health.threshold import Threshold, threshold_for_precision
 from rlhf_core.plugins import RewardModel, Use
 from rlhf_core.plugins.registry import Registry
 from rlhf_core.records import Prompt, Sample
-from rlhf_flows.steps.artifacts_io import remembered_use
+from rlhf_flows.stages.artifacts_io import remembered_use
 
 ANYTHING = "Say something."
 """The prompt of texts that answer none."""

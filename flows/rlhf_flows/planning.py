@@ -19,13 +19,15 @@ from rlhf_core.feedback.store import FeedbackStore
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins import RewardModel, Use
 from rlhf_core.records import Answer
-from rlhf_flows.campaign import Campaign
-from rlhf_flows.engine import PrefectEngine
-from rlhf_flows.record import CampaignRecord
+from rlhf_flows.campaign.record import CampaignRecord
+from rlhf_flows.engine.job import Place, tracker_of
+from rlhf_flows.engine.results import Results
+from rlhf_flows.engine.runners import Runners
+from rlhf_flows.engine.scheduler import Memory, Scheduler
+from rlhf_flows.graph.build import Compiler
 from rlhf_flows.server import PrivateServer
 from rlhf_flows.session import Session, import_the_heavy
-from rlhf_flows.stage import Stage
-from rlhf_flows.steps.rehearse import RESULTS, rehearse
+from rlhf_flows.stages.rehearse import RESULTS
 from rlhf_flows.workspace import write_atomically
 
 BEYOND = 4.0
@@ -172,38 +174,25 @@ def _points(model: RewardModel, answers: Sequence[Answer]) -> tuple[dict[str, di
 
 def plan(session: Session, asked: Question, panel: dict[str, Any], judge: Use | None) -> list[Plan]:
     """Rehearse and fit the curves. Results are cached as those of a run are; data and warm start are a run's own."""
-    pipeline, registry, workspace = session.pipeline, session.registry, session.workspace
+    pipeline, workspace = session.pipeline, session.workspace
     with workspace.held(f"plan of {pipeline.pipeline}"), PrivateServer(workspace) as server:
-        from rlhf_core.tracking.tracker import Tracker
-
         import_the_heavy()
-        tracker = Tracker.open(workspace.folder, pipeline.pipeline, workspace.mlflow_uri).prepare()
-        record = CampaignRecord(pipeline, registry, workspace, tracker, purpose="plan")
-        with server.answering():
-            engine = PrefectEngine(pipeline, registry, workspace, session.display, record)
-            campaign = Campaign(pipeline, registry, engine)
+        place = Place(workspace=str(workspace.folder), artifacts=workspace.artifacts_root)
+        tracker = tracker_of(place, pipeline.pipeline).prepare()
+        record = CampaignRecord(pipeline, session.registry, workspace, session.artifacts, tracker, purpose="plan")
+        with server.answering(), Runners(pipeline) as runners:
+            memory = Memory(session.registry, Results(session.artifacts))
+            scheduler = Scheduler(pipeline, memory, session.artifacts, place, session.display, record, runners)
+            compiler = Compiler(pipeline, session.registry)
+            settings: dict[str, Any] = {
+                "budgets": list(asked.budgets), "overlaps": list(asked.overlaps), "raters": list(asked.raters),
+                "repeats": asked.repeats, "panel": panel,
+            }  # fmt: skip
             try:
-                policy = campaign.prepare()
-                assert pipeline.ask is not None
-                settings = {
-                    "budgets": list(asked.budgets), "overlaps": list(asked.overlaps), "raters": list(asked.raters),
-                    "repeats": asked.repeats, "panel": panel, "judge": judge and judge.model_dump(mode="json"),
-                    "ask": pipeline.ask.model_dump(mode="json", include={"samples", "selector"}),
-
-                }  # fmt: skip
-                judges = () if judge is None else (("reward_models", judge),)
-                result = engine.run(
-                    Stage(
-                        "rehearse", rehearse, "rehearse", "rehearsal", 1,
-                        plugins=(
-                            ("policies", pipeline.policy), ("selectors", pipeline.ask.selector),
-                            ("reward_models", pipeline.reward), ("annotators", Use(**panel)), *judges,
-                        ),
-                        settings=settings,
-                        inputs={"data": campaign.data, "policy": policy, "gold": None if judge else campaign.gold},
-                    )
-                )  # fmt: skip
-                rows = json.loads((engine.artifacts.path(result.ref) / RESULTS).read_text())
+                scheduler.run(compiler.prepare())
+                scheduler.run(compiler.rehearsal(Use(**panel), judge, settings))
+                found = session.artifacts.path(memory.finished["1/rehearse"].result.ref)
+                rows = json.loads((found / RESULTS).read_text())
                 plans = list(plans_of(rows, asked.target, pipeline.seed))
                 record.run.log_metrics({f"needed_overlap_{p.overlap}_raters_{p.raters}": p.needed for p in plans if
                                         p.needed is not None}, 0)  # fmt: skip

@@ -65,7 +65,7 @@ def promote(workspace: Workspace, pipeline: str, version: int, reason: str) -> t
     the workspace could promote at the same moment.
     """
     with workspace.held(f"promote {pipeline}"):
-        models = Tracker.open(workspace.folder, pipeline, workspace.mlflow_uri).models
+        models = Tracker.open(workspace.folder, pipeline, workspace.mlflow_uri, workspace.mlflow_artifacts).models
         name = f"{pipeline}-policy"
         found, before = models.get(name, version), models.get(name, CHAMPION)
         if found is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rlhf_core.tracking.lineage import LabelSummary, Lineage, label_rows, labels, lineage
 from rlhf_core.tracking.tracker import Tracker
+from rlhf_flows.artifact_store import Ref
 from rlhf_flows.workspace import Workspace
 
 Table = tuple[str, list[str], list[list[str]]]
@@ -74,9 +75,12 @@ def trace(workspace: Workspace, model: str, *, every_label: bool = False) -> Pro
     Raises RlhfError where there is no such model.
     """
     name, which = _named(model)
-    tracker = Tracker.open(workspace.folder, name.removesuffix("-policy"), workspace.mlflow_uri)
+    pipeline = name.removesuffix("-policy")
+    tracker = Tracker.open(workspace.folder, pipeline, workspace.mlflow_uri, workspace.mlflow_artifacts)
     chain = lineage(tracker, name, which)
-    folders = {digest: workspace.artifacts / uri for digest, uri in chain.snapshots}
+    artifacts = workspace.open_artifacts()
+    refs = {digest: Ref(kind="snapshot", uri=uri, sha256=digest) for digest, uri in chain.snapshots}
+    folders = {digest: artifacts.path(ref) for digest, ref in refs.items() if ref in artifacts}
     return Provenance(
         chain=chain,
         snapshots={digest: labels(folder) for digest, folder in folders.items()},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,39 +9,45 @@ from typing import Any
 from prefect import flow
 
 from rlhf_core.errors import Busy, Waiting
-from rlhf_flows.display import Silent
+from rlhf_flows.display import Display
+from rlhf_flows.engine.task import WAITING, error_of
+from rlhf_flows.flows import collect, loop, retrain
+from rlhf_flows.orphaned_runs import SERVED
 from rlhf_flows.session import Session
 from rlhf_flows.trigger import Learn
-from rlhf_flows.zombies import SERVED
 
-COMMAND = [sys.executable, "-c", "from rlhf_flows.cli import main; main()"]
-"""The `rlhf` command, in a process of its own: its memory is free again afterwards, and a crash takes nothing along."""
 BUSY_SECONDS = 5.0
 """How long to wait for another run that holds the workspace before looking again."""
 
 
 @flow(name=SERVED, flow_run_name="{name}", validate_parameters=False)
 def go_on(name: str, pipeline: str, workspace: str, overrides: list[str], learn: Learn = "when answered") -> Any:
-    """Go on with the campaign; when its rounds are done, learn once more from what is new and ask about the result."""
-    from prefect.states import Completed
+    """Go on with the campaign; when its rounds are done, learn once more from what is new and ask about the result.
 
-    session = Session.open(Path(pipeline), overrides, Path(workspace), Silent())
-    options = ["--workspace", workspace, *(word for override in overrides for word in ("--set", override))]
+    Prefect runs it in a process of its own, whose memory is free again afterwards.
+    """
+    from prefect.states import Cancelled
+
+    session = Session.open(Path(pipeline), overrides, Path(workspace), Display())
     complete = session.finished_rounds() >= session.pipeline.rounds
+    flows = {"retrain": retrain, "run": loop, "collect": collect}
     for step in steps(learn, complete=complete, asks=session.pipeline.ask is not None):
-        command = [*COMMAND, step, pipeline, *options]
-        # Another pipeline may be at work in the same workspace.
-        while (code := subprocess.run(command, check=False).returncode) == Busy.exit_code:
+        while True:
+            state = flows[step](pipeline=pipeline, workspace=workspace, overrides=overrides, return_state=True)
+            error = error_of(state)
+            if not isinstance(error, Busy):
+                break
+            # Another pipeline may be at work in the same workspace.
             time.sleep(BUSY_SECONDS)
-        if code == Waiting.exit_code:
-            return Completed(name="Waiting", message="people have questions to answer")
-        if code:
-            raise RuntimeError(f"`rlhf {step} {pipeline}` ended with exit code {code}; its output says why")
+        if isinstance(error, Waiting):
+            return Cancelled(name=WAITING, message=str(error))
+        if error is not None:
+            raise error
     return None
 
 
 def steps(learn: Learn, *, complete: bool, asks: bool) -> list[str]:
-    """The commands of a run. Once all rounds are done (`complete`), learning again is a reason's business."""
+    """The flows of a run. Once all rounds are done (`complete`), learning again is a reason's business."""
     if complete:
         work = [] if learn == "not" and asks else ["retrain"]
     else:

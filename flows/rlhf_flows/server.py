@@ -30,8 +30,10 @@ def configure(workspace: Workspace) -> None:
         "PREFECT_LOCAL_STORAGE_PATH": str(storage),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
-        "PREFECT_LOGGING_LEVEL": "ERROR",
-        "PREFECT_LOGGING_TO_API_ENABLED": "false",
+        # What runs say is in Prefect's interface; on the terminal there are our lines, and one paragraph for an error.
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_TO_API_ENABLED": "true",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_CLI_WRAP_LINES": "false",
     }.items():
         os.environ.setdefault(name, value)
@@ -89,6 +91,7 @@ class PrivateServer:
             with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
                 yield
         finally:
+            _send_logs()
             os.environ.pop("PREFECT_API_URL", None)
 
     def _wait(self) -> None:
@@ -118,6 +121,13 @@ class PrivateServer:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def _send_logs() -> None:
+    """Send what waits in this process while the server that it is for still answers."""
+    from prefect.logging.handlers import APILogHandler
+
+    APILogHandler().flush()
 
 
 def _expect_configured() -> None:

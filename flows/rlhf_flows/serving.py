@@ -11,10 +11,10 @@ from typing import Any
 
 from rlhf_core.errors import WorkspaceError
 from rlhf_core.feedback.store import FeedbackStore
+from rlhf_flows.orphaned_runs import SERVED, UNDER_WAY, end_served, watch_heartbeats
 from rlhf_flows.server import PrivateServer
 from rlhf_flows.session import Session
 from rlhf_flows.trigger import Learn, Trigger
-from rlhf_flows.zombies import SERVED, UNDER_WAY, end_served, watch_heartbeats
 
 POLL_SECONDS = 5.0
 """How often the store is asked for new answers: one cheap query."""

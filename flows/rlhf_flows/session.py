@@ -1,25 +1,28 @@
-"""One command's work on a pipeline: open the workspace, check, run the campaign, say what came of it."""
+"""One pipeline at work in a workspace: open it, hold it, run its campaign, say what came of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
-from rlhf_core.feedback.snapshot import Snapshot
 from rlhf_core.pipeline import Pipeline
 from rlhf_core.plugins.registry import Registry
-from rlhf_flows.campaign import Campaign, Round
+from rlhf_flows.artifact_store import ArtifactStore
+from rlhf_flows.campaign.ledger import CampaignSummary, Ledger
 from rlhf_flows.display import Display
-from rlhf_flows.dry_run import DryRun, Planned
-from rlhf_flows.engine import Engine
-from rlhf_flows.flows import Half
+from rlhf_flows.graph.states import NodeState
 from rlhf_flows.promotions import promotions
-from rlhf_flows.record import CampaignRecord, CampaignSummary, RoundSummary, campaign_key, summary_path
 from rlhf_flows.server import PrivateServer
-from rlhf_flows.waits import wait_path
-from rlhf_flows.workspace import Workspace, write_atomically
-from rlhf_flows.zombies import end_leftovers
+from rlhf_flows.work import Work
+from rlhf_flows.workspace import Workspace
+
+Half = Literal["collect", "retrain"]
+_current: ContextVar[Work | None] = ContextVar("work", default=None)
 
 
 @dataclass
@@ -30,11 +33,17 @@ class Session:
     registry: Registry
     workspace: Workspace
     display: Display
+    path: Path
+    overrides: tuple[str, ...] = ()
+    site: Path | None = None
 
     @classmethod
-    def open(cls, path: Path, overrides: Sequence[str], workspace: Path, display: Display) -> Session:
+    def open(
+        cls, path: Path, overrides: Sequence[str], workspace: Path, display: Display, site: Path | None = None
+    ) -> Session:
         """Read and check the pipeline file; raises PipelineError with everything that doesn't fit."""
         from rlhf_core.pipeline.file import PipelineProblems, load_pipeline
+        from rlhf_core.pipeline.site import site_of, with_site
         from rlhf_core.pipeline.wiring import check
 
         registry = Registry()
@@ -42,129 +51,97 @@ class Session:
         problems = check(loaded, registry)
         if problems:
             raise PipelineProblems(problems)
-        return cls(loaded.pipeline, registry, Workspace.open(workspace), display)
+        pipeline = with_site(loaded.pipeline, site_of(site))
+        place = Workspace.open(workspace, pipeline.artifacts)
+        return cls(pipeline, registry, place, display, path, tuple(overrides), site)
+
+    @cached_property
+    def artifacts(self) -> ArtifactStore:
+        """Where the results of stages lie."""
+        return self.workspace.open_artifacts()
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is remembered of the campaign."""
+        return Ledger(self.artifacts, self.pipeline)
 
     def finished_rounds(self) -> int:
         """Number of rounds that earlier commands completed, the warm start not counted."""
-        path = summary_path(self.workspace, self.pipeline)
-        return len(CampaignSummary.model_validate_json(path.read_text()).rounds) - 1 if path.exists() else 0
+        return max(0, self.ledger.index().rounds - 1)
 
     def learnt_upto(self) -> int:
         """The store's watermark when the last finished round took its snapshot; 0 before there is one."""
-        path = summary_path(self.workspace, self.pipeline)
-        rounds = CampaignSummary.model_validate_json(path.read_text()).rounds if path.exists() else ()
-        learnt = [done.snapshot for done in rounds if done.snapshot is not None]
-        return Snapshot.read(self.workspace.artifacts / learnt[-1].uri).watermark if learnt else 0
+        return self.ledger.index().learnt_upto
 
-    def plan(self) -> list[Planned]:
-        """What `run` would do."""
+    def preview(self, rounds: int | None = None) -> list[NodeState]:
+        """What `run` would do, stage by stage; with `rounds`, as far as that round."""
+        from rlhf_flows.campaign.preview import Preview
+        from rlhf_flows.engine.results import Results
+        from rlhf_flows.engine.scheduler import Memory
         from rlhf_flows.server import configure
 
         configure(self.workspace)
-        engine = DryRun(self.pipeline, self.registry, self.workspace)
-        campaign = self._campaign(engine)
-        campaign.start()
-        for _ in range(self.pipeline.rounds):
-            campaign.collect()
-            campaign.retrain()
-        return engine.plan
+        memory = Memory(self.registry, Results(self.artifacts))
+        chosen = promotions(self.workspace, self.pipeline.pipeline, self.ledger.campaign)
+        looking = Preview(self.pipeline, self.registry, self.workspace, self.artifacts, memory, chosen)
+        return looking.rounds(self.pipeline.rounds if rounds is None else rounds)
 
     def run(self, only: Half | None = None) -> CampaignSummary:
-        """Run the campaign, or go on with it where an earlier run stopped.
+        """Run the campaign on a Prefect server, or go on with it where an earlier run stopped.
 
         With `only`, one half of one more round than were finished so far, whatever the pipeline's number of rounds.
         """
         with self.workspace.held(f"pipeline {self.pipeline.pipeline}"), PrivateServer(self.workspace) as server:
-            from rlhf_core.tracking.tracker import Tracker
-            from rlhf_flows.artifacts import ArtifactStore
-            from rlhf_flows.engine import PrefectEngine
-
-            ArtifactStore(self.workspace.artifacts).clear_drafts()
-            tracker = Tracker.open(self.workspace.folder, self.pipeline.pipeline, self.workspace.mlflow_uri).prepare()
             import_the_heavy()
-            record = CampaignRecord(self.pipeline, self.registry, self.workspace, tracker)
-            with server.answering():
+            with server.answering(), self.at_work() as work:
+                from rlhf_flows import flows
+                from rlhf_flows.engine.task import error_of
+                from rlhf_flows.orphaned_runs import end_leftovers
+
                 end_leftovers(self.workspace.folder)
-                engine = PrefectEngine(self.pipeline, self.registry, self.workspace, self.display, record)
-                return self._run_campaign(self._campaign(engine), record, only)
+                flow = {"collect": flows.collect, "retrain": flows.retrain, None: flows.loop}[only]
+                state = flow(
+                    pipeline=str(self.path),
+                    workspace=str(self.workspace.folder),
+                    overrides=list(self.overrides),
+                    site=str(self.site) if self.site else None,
+                    return_state=True,
+                )
+                if (error := error_of(state)) is not None:
+                    raise error
+                return work.summary()
 
-    def _campaign(self, engine: Engine) -> Campaign:
-        chosen = promotions(self.workspace, self.pipeline.pipeline, campaign_key(self.pipeline))
-        return Campaign(self.pipeline, self.registry, engine, chosen=chosen)
+    @contextmanager
+    def at_work(self) -> Iterator[Work]:
+        """Everything that running takes, opened for as long as the body runs; flows within work on it."""
+        from rlhf_core.feedback.lock import held
+        from rlhf_flows.workspace import holder
 
-    def _run_campaign(self, campaign: Campaign, record: CampaignRecord, only: Half | None) -> CampaignSummary:
-        from rlhf_flows.flows import run_loop
-        from rlhf_flows.reporting import campaign_report, round_report
-
-        summaries: list[RoundSummary] = []
-        pipeline = self.pipeline
-        finished = self.finished_rounds()
-        rounds = pipeline.rounds if only is None else max(1, finished + 1)
-
-        def begin(number: int) -> None:
-            name = f"round {number} of {rounds}" if number else "start"
-            self.display.heading(f"{pipeline.pipeline} · {name}", f"seed {pipeline.seed} · {_hardware()}")
-
-        def done() -> None:
-            finished = campaign.rounds[-1]
-            summaries.append(_summary(finished))
-            record.round_finished(summaries, finished.snapshot)
-            round_report(record, self.workspace, campaign)
-            if finished.number:
-                self.display.table(*results_table(summaries))
-
-        waits = wait_path(self.workspace.folder, pipeline.pipeline)
-        waits.unlink(missing_ok=True)
-        try:
-            run_loop(campaign, self.workspace.folder, rounds, begin, done, only, finished)
-            campaign_report(record, self.workspace, campaign)
-        except BaseException as error:
-            record.stopped(error)
-            if campaign.waits_for is not None:
-                write_atomically(waits, campaign.waits_for.model_dump_json())
-            raise
-        record.finish()
-        return CampaignSummary(
-            pipeline=pipeline.pipeline, campaign=record.key, seed=pipeline.seed, rounds=tuple(summaries)
-        )
+        purpose = f"{self.pipeline.pipeline} {self.artifacts.url('')}"
+        with ExitStack() as stack:
+            hold = stack.enter_context(held(self.workspace.store_url, purpose, holder()))
+            work = stack.enter_context(Work(self))
+            work.hold = hold
+            token = _current.set(work)
+            stack.callback(lambda: _current.reset(token))
+            yield work
 
 
-def _summary(done: Round) -> RoundSummary:
-    return RoundSummary(
-        round=done.number,
-        promoted=done.promoted,
-        reasons=done.reasons,
-        metrics=dict(done.contender.metrics),
-        policy=done.contender.policy,
-        parent=done.parent,
-        reward=done.reward,
-        snapshot=done.snapshot.ref if done.snapshot else None,
-        evaluations=done.evaluations,
-    )
+@contextmanager
+def work_on(pipeline: str, workspace: str, overrides: Sequence[str], site: str | None) -> Iterator[Work]:
+    """The work that is under way on this pipeline in this process; else the pipeline is opened, and the workspace held.
 
-
-def results_table(summaries: Sequence[RoundSummary]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of the table that is shown after each round."""
-    columns = {
-        "gold score": "gold_score",
-        "preferred to start": "preferred_vs_warm_start",
-        "win rate vs start": "win_rate_vs_warm_start",
-        "KL": "kl",
-        "reward acc.": "reward_accuracy",
-    }
-    shown = {title: name for title, name in columns.items() if any(name in s.metrics for s in summaries)}
-    rows = []
-    for summary in summaries:
-        cells = [str(summary.metrics[name]) if name in summary.metrics else "—" for name in shown.values()]
-        verdict = "warm start" if summary.round == 0 else "promoted" if summary.promoted else "kept champion"
-        rows.append([str(summary.round), *cells, verdict])
-    return ["round", *shown, "gate"], rows
-
-
-def _hardware() -> str:
-    from rlhf_core.lm.loading import best_device
-
-    return str(best_device())
+    Raises Busy where another process is at work on it.
+    """
+    current = _current.get()
+    if current is not None and current.is_of(Path(pipeline), Path(workspace)):
+        yield current
+        return
+    named = Path(site) if site else None
+    session = Session.open(Path(pipeline), overrides, Path(workspace), Display(), named)
+    import_the_heavy()
+    with session.workspace.held(f"pipeline {session.pipeline.pipeline}"), session.at_work() as work:
+        yield work
 
 
 def import_the_heavy() -> None:

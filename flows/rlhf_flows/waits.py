@@ -13,9 +13,9 @@ from rlhf_core.pipeline import Pipeline
 from rlhf_core.plugins import DeferredAnnotator
 from rlhf_core.plugins.registry import Registry
 from rlhf_core.run import Run
-from rlhf_flows.artifacts import Ref
-from rlhf_flows.steps.artifacts_io import read_questions
-from rlhf_flows.steps.collect import said_by
+from rlhf_flows.artifact_store import Ref
+from rlhf_flows.stages.artifacts_io import read_questions
+from rlhf_flows.stages.collect import said_by
 from rlhf_flows.workspace import Workspace
 
 
@@ -52,7 +52,7 @@ def answered(
     Raises RlhfError where the program in which they answer is out of reach.
     """
     assert pipeline.ask is not None
-    questions = [question.blind() for question in read_questions(workspace.artifacts / wait.questions.uri)]
+    questions = [question.blind() for question in read_questions(workspace.open_artifacts().path(wait.questions))]
     known = who_answered(store, [question.id for question in questions])
     missing, outside = 0, set()
     for place in wait.annotators:

@@ -12,9 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rlhf_core.errors import Busy, RlhfError, WorkspaceError
 from rlhf_core.files import replaced
+
+if TYPE_CHECKING:
+    from rlhf_flows.artifact_store import ArtifactStore
 
 FORMAT = 1
 """Version of the workspace layout; another version is refused, never half understood."""
@@ -25,19 +29,23 @@ class Workspace:
     """Paths and settings of one workspace. Servers instead of files are settings: see the properties' variables."""
 
     folder: Path
+    artifacts_root: str = ""
+    """Where the results of stages lie: a folder or a URL; empty for the workspace's own folder."""
 
     @classmethod
-    def open(cls, folder: Path) -> Workspace:
-        """The workspace in `folder`, created where there is none.
+    def open(cls, folder: Path, artifacts: str | None = None) -> Workspace:
+        """The workspace in `folder`, created where there is none. One that was moved or copied goes on where it is.
 
-        Raises WorkspaceError where the folder cannot be written or belongs to another version of the layout.
+        `artifacts` is the pipeline's artifact root, which RLHF_ARTIFACTS overrides; where neither is given it is the
+        one that was used last. Raises WorkspaceError where the
+        folder cannot be written or belongs to another version of the layout.
         """
         folder = folder.absolute()
         marker = folder / "workspace.json"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not marker.exists():
-                write_atomically(marker, json.dumps({"format": FORMAT}))
+                write_atomically(marker, json.dumps({"format": FORMAT, "folder": str(folder)}))
         except OSError as error:
             raise WorkspaceError(
                 f"the workspace cannot be written: {error.strerror}.",
@@ -45,7 +53,8 @@ class Workspace:
                 remedy="Choose another folder with --workspace or RLHF_WORKSPACE.",
             ) from error
         try:
-            found = json.loads(marker.read_text())["format"]
+            said = json.loads(marker.read_text())
+            found = said["format"]
         except (ValueError, KeyError, TypeError) as error:
             raise WorkspaceError("workspace.json is not readable.", where=str(marker)) from error
         if found != FORMAT:
@@ -54,7 +63,20 @@ class Workspace:
                 where=str(folder),
                 remedy="Use the version of the program that wrote it, or another --workspace.",
             )
-        return cls(folder)
+        root = os.environ.get("RLHF_ARTIFACTS") or artifacts or str(said.get("artifacts", ""))
+        _follow(folder, marker, said, root)
+        return cls(folder, root)
+
+    def open_artifacts(self) -> ArtifactStore:
+        """The artifact store, with the part of it that is kept on this machine."""
+        from rlhf_flows.artifact_store import ArtifactStore
+
+        root, scratch = self.artifacts_root or str(self.artifacts), self.folder / "scratch"
+        bound = os.environ.get("RLHF_CACHE_BYTES")
+        try:
+            return ArtifactStore(root, scratch, int(bound)) if bound else ArtifactStore(root, scratch)
+        except ValueError as error:
+            raise WorkspaceError(f"RLHF_CACHE_BYTES should be a number of bytes: {bound}.") from error
 
     @property
     def store_url(self) -> str:
@@ -72,8 +94,13 @@ class Workspace:
         return self.mlflow_uri or f"sqlite:///{self.folder / 'mlflow.db'}"
 
     @property
+    def mlflow_artifacts(self) -> str | None:
+        """Where MLflow's own artifacts lie, beside those of the stages; None for the tracker's own choice."""
+        return f"{self.artifacts_root.rstrip('/')}/mlflow" if "://" in self.artifacts_root else None
+
+    @property
     def artifacts(self) -> Path:
-        """Content-addressed results of stages."""
+        """Content-addressed results of stages, where no other root is set."""
         return self.folder / "artifacts"
 
     @property
@@ -86,47 +113,56 @@ class Workspace:
         """Prefect's home: its database, stored results and server log."""
         return self.folder / "prefect"
 
-    @property
-    def campaigns(self) -> Path:
-        """A summary of each campaign, for `rlhf compare`."""
-        return self.folder / "campaigns"
-
     @contextmanager
     def held(self, purpose: str) -> Iterator[None]:
         """Hold the workspace for one run. Raises Busy, naming the holder, where another process has it."""
         from filelock import FileLock, Timeout
 
-        holder = self.folder / "run.json"
+        note = self.folder / "run.json"
         lock = FileLock(self.folder / "run.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise Busy(
-                f"another run holds this workspace: {_describe(holder)}.",
+                f"another run holds this workspace: {_describe(note)}.",
                 where=str(self.folder),
                 remedy="Wait for it, stop it with Ctrl-C where it runs, or use another --workspace.",
             ) from error
         try:
-            write_atomically(
-                holder,
-                json.dumps(
-                    {
-                        "pid": os.getpid(),
-                        "host": socket.gethostname(),
-                        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-                        "purpose": purpose,
-                        "since": datetime.now(UTC).isoformat(timespec="seconds"),
-                    }
-                ),
-            )
+            write_atomically(note, json.dumps({**holder(), "purpose": purpose}))
             yield
         finally:
             lock.release()
 
 
-def _describe(holder: Path) -> str:
+def _follow(folder: Path, marker: Path, said: dict[str, object], artifacts: str) -> None:
+    """Note where the workspace lies, and its artifact root for commands that know no pipeline. Where it was moved or
+    copied, let MLflow's database point to where it lies now.
+    """
+    now = {**said, "folder": str(folder), "artifacts": artifacts}
+    if now == said:
+        return
+    before = said.get("folder")
+    if before not in (None, str(folder)) and (folder / "mlflow.db").exists():
+        from rlhf_core.tracking.relocate import relocate
+
+        relocate(folder / "mlflow.db", Path(str(before)), folder)
+    write_atomically(marker, json.dumps(now))
+
+
+def holder() -> dict[str, str]:
+    """Who this process is, for whoever finds something held by it."""
+    return {
+        "pid": str(os.getpid()),
+        "host": socket.gethostname(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _describe(note: Path) -> str:
     try:
-        said = json.loads(holder.read_text())
+        said = json.loads(note.read_text())
         return f"`{said['command']}` (process {said['pid']} on {said['host']}, since {said['since']})"
     except (OSError, ValueError, KeyError):
         return "a process that has not said who it is"

@@ -14,9 +14,9 @@ from rlhf_core import PluginConfig, RewardModel, Scores, Selector, Use
 from rlhf_core.feedback.store import FeedbackStore
 from rlhf_core.pipeline import Ask
 from rlhf_core.plugins.registry import PluginInfo, Registry
-from rlhf_flows.artifacts import Ref
-from rlhf_flows.campaign import Campaign, Round
-from rlhf_flows.steps.artifacts_io import Blind
+from rlhf_flows.graph import Input
+from rlhf_flows.graph.build import Compiler, Standing
+from rlhf_flows.stages.artifacts_io import Blind
 from stub_plugins import stub_registry
 
 RLHF = str(Path(sys.executable).with_name("rlhf"))
@@ -101,12 +101,10 @@ def test_a_selector_within_a_selector_gets_the_reward_model_it_uses(then, asks):
     stubs = stub_registry()
     registry = Registry(plugins=[*(info for info in stubs.of_kind("annotators")), *stubs.of_kind("selectors"), *infos])
     ask = Ask(selector=Use(use="wrapping", then={"use": then}), annotators=(Use(use="pairs"),))
-    ref = Ref(kind="reward", uri="reward/1", sha256="1")
-    pipeline = SimpleNamespace(policy=Use(use="p"), reward=Use(use="r"), seed=0, ask=ask)
-    before = Round(1, SimpleNamespace(policy=None), True, (), (), reward=ref)
-    stage = Campaign(pipeline, registry, None, rounds=[before])._questions(ask)
-    assert stage.inputs["reward"] == (ref if asks else None)
-    assert (("reward_models", pipeline.reward) in stage.plugins) == asks
+    pipeline = SimpleNamespace(pipeline="p", policy=Use(use="p"), reward=Use(use="r"), seed=0, ask=ask, steps=())
+    questions = Compiler(pipeline, registry).collect(2, Standing(champion=1))["2/questions"]
+    assert questions.inputs.get("reward") == (Input(node="1/reward", kind="reward") if asks else None)
+    assert (questions.of_role("reward") == (pipeline.reward,)) == asks
 
 
 @pytest.mark.slow

@@ -80,7 +80,7 @@ def test_killed_in_three_places_the_same_command_ends_in_the_same_weights(whole,
     for stage in ("warm_start", "reward", "optimize"):
         with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
             deadline = time.monotonic() + 120
-            while not list((tmp_path / "artifacts" / ".drafts").glob(f"{stage}-*")):
+            while not list((tmp_path / "scratch" / "drafts").glob(f"{stage}-*")):
                 assert run.poll() is None, f"ended before {stage}"
                 assert time.monotonic() < deadline
                 time.sleep(0.02)

@@ -20,7 +20,7 @@ from rlhf_flows.served import steps
 from rlhf_flows.server import PrivateServer
 from rlhf_flows.serving import Watcher, serve_pipeline
 from rlhf_flows.session import Session
-from rlhf_flows.steps.artifacts_io import read_questions
+from rlhf_flows.stages.artifacts_io import read_questions
 from rlhf_flows.waits import Wait, wait_path
 from rlhf_flows.workspace import Workspace
 
@@ -137,7 +137,7 @@ import sys
 from pathlib import Path
 from rlhf_core.feedback.store import FeedbackStore
 from rlhf_core.records import Answer
-from rlhf_flows.steps.artifacts_io import read_questions
+from rlhf_flows.stages.artifacts_io import read_questions
 
 url, folder, number = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 with FeedbackStore.open(url) as store:
@@ -175,7 +175,8 @@ def test_a_served_campaign_asks_waits_survives_kills_and_learns_what_others_stor
             time.sleep(0.5)
 
     def rounds():
-        return [len(json.loads(path.read_text())["rounds"]) for path in workspace.campaigns.glob("asked-*.json")]
+        found = (workspace.artifacts / "campaigns").glob("asked-*.json")
+        return [json.loads(path.read_text())["rounds"] for path in found]
 
     def waiting_in():
         path = wait_path(workspace.folder, "asked")

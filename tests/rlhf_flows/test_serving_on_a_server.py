@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from prefect_api import until
-from rlhf_flows.zombies import AUTOMATION
+from rlhf_flows.orphaned_runs import AUTOMATION
 
 ASKED = Path(__file__).with_name("asked.yaml")
 RLHF = str(Path(sys.executable).with_name("rlhf"))

@@ -14,10 +14,9 @@ from rlhf_core.feedback.queue import QuestionQueue
 from rlhf_core.feedback.store import FeedbackStore
 from rlhf_core.records import Prompt, Question, Sample
 from rlhf_flows import trigger as trigger_module
-from rlhf_flows.artifacts import ArtifactStore
 from rlhf_flows.display import Silent
 from rlhf_flows.session import Session
-from rlhf_flows.steps.artifacts_io import write_records
+from rlhf_flows.stages.artifacts_io import write_records
 from rlhf_flows.trigger import Trigger
 from rlhf_flows.waits import Wait, wait_path
 
@@ -74,7 +73,7 @@ class Served:
 
     def wait(self):
         """As a run does that has to wait."""
-        artifacts = ArtifactStore(self.session.workspace.artifacts)
+        artifacts = self.session.artifacts
         with artifacts.draft("asked") as draft:
             write_records(draft / "questions.jsonl", self.asked)
             ref = artifacts.publish("questions", draft)

@@ -9,16 +9,17 @@ from test_loop import printed, rlhf
 
 from rlhf_core.errors import TrainingError
 from rlhf_core.feedback.dataset import FeedbackSet
-from rlhf_core.pipeline import Pipeline, Span, Tune
+from rlhf_core.pipeline import Span, Tune
 from rlhf_core.plugins import FitJob, Use
 from rlhf_core.plugins.registry import Registry
 from rlhf_core.records import Answer, Prompt, Question, Sample
 from rlhf_core.run import Checkpoints, Run
 from rlhf_core.tracking.tracker import Tracker
+from rlhf_flows.graph import Node, Role
 from rlhf_flows.search import Search, Trial
-from rlhf_flows.stage import Stage, StageContext
-from rlhf_flows.steps import tune as stage
-from rlhf_flows.steps.artifacts_io import remember_use, remembered_use, tuned
+from rlhf_flows.stages import tune as stage
+from rlhf_flows.stages.artifacts_io import remember_use, remembered_use, tuned
+from rlhf_flows.stages.context import StageContext
 
 SPACE = {"x": Span(low=-5.0, high=5.0), "n": Span(low=1, high=9), "word": Span(among=(["a"], ["b", 1]))}
 
@@ -130,15 +131,14 @@ class Attempts(Run):
 
 def context(tmp_path, run, tune=TUNE, use=None):
     reward = use or Use(use="feed_forward", epochs=2, lr=1e-6, rarest=1)
-    pipeline = Pipeline(
-        pipeline="p", data=(Use(use="x"),), policy=Use(use="x"), reward=reward, optimize=Use(use="x"),
-        evaluate=(Use(use="x"),), gate=Use(use="x"), tune=tune,
+    node = Node(
+        id="1/tune", name="tune", stage="tune", body="rlhf_flows.stages.tune:tune_reward", title="tune", gives="tuning",
+        pipeline="p", round=1, plugins=(Role(role="reward", kind="reward_models", use=reward),),
+        settings={"tune": tune.model_dump(mode="json"), "annotators": 0.0},
     )  # fmt: skip
     draft = tmp_path / "draft"
     draft.mkdir(exist_ok=True)
-    return StageContext(
-        Stage("tune", stage.tune_reward, "tune", "tuning"), pipeline, Registry(), None, None, run, draft
-    )
+    return StageContext(node, {}, Registry(), None, run, draft, "")
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +147,7 @@ def feedback(monkeypatch):
 
 
 def stage_job():
-    from rlhf_flows.steps.learn import Learning
+    from rlhf_flows.stages.learn import Learning
 
     return Learning(JOB, FeedbackSet(), set())
 
@@ -161,7 +161,7 @@ def test_the_stage_chooses_and_says_so(tmp_path):
     assert (trials[0]["values"], run.begun[0]) == ({}, ("trial-0", {}))
     best = min(trials, key=lambda trial: trial["score"])
     assert best["number"] > 0, "the rate as written learns nothing"
-    chosen = tuned(here.pipeline.reward, here.draft)
+    chosen = tuned(here.needed_use("reward"), here.draft)
     assert chosen.options == here.pipeline.reward.options | best["values"]
     assert outcome.metrics["log_loss_validation_tuned"].value == best["score"]
     assert outcome.metrics["log_loss_validation_as_written"].value == trials[0]["score"]

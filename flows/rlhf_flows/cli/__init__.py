@@ -9,6 +9,7 @@ from rlhf_flows.cli.group import LazyGroup
 COMMANDS = {
     "init": ("rlhf_flows.cli.init:init", "Write a commented pipeline to start from."),
     "check": ("rlhf_flows.cli.check:check", "Check a pipeline file and that its parts fit together."),
+    "graph": ("rlhf_flows.cli.graph:graph", "Show a pipeline's stages, and what a run would do."),
     "run": ("rlhf_flows.cli.run:run", "Run the feedback loop of a pipeline, or go on with it."),
     "resume": ("rlhf_flows.cli.run:resume", "Go on with the run that was started last."),
     "collect": ("rlhf_flows.cli.run:collect", "Ask for feedback on the current champion, once."),

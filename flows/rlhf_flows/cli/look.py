@@ -19,7 +19,7 @@ def compare(workspace: Path, pipeline: str | None, every: bool, as_json: bool) -
     """The rounds of a campaign side by side."""
     from rlhf_flows.comparison import comparison, summaries
     from rlhf_flows.display import Display
-    from rlhf_flows.session import results_table
+    from rlhf_flows.work import results_table
     from rlhf_flows.workspace import Workspace
 
     found = summaries(Workspace.open(workspace), pipeline)

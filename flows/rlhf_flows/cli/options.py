@@ -25,5 +25,14 @@ set_option = click.option(
 )
 """`overrides: tuple[str, ...]`."""
 
+site_option = click.option(
+    "--site",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="RLHF_SITE",
+    show_envvar=True,
+    help="File that says where stages run and artifacts lie, shared by pipelines.",
+)
+"""`site: Path | None`."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 """`as_json: bool`."""

@@ -14,7 +14,7 @@ from rlhf_flows.cli.options import json_option
 
 KINDS = (
     "data_sources", "policies", "warm_starts", "selectors", "annotators", "converters", "reward_models", "optimizers",
-    "evaluators", "gates",
+    "evaluators", "gates", "steps",
 )  # fmt: skip
 """As in `rlhf_core.plugins.CONTRACTS`; written out so that help needs no import."""
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rlhf_core.plugins import Policy, WarmStart
 from rlhf_core.records import Prompt, Sample
-from rlhf_flows.stage import Outcome, StageContext
-from rlhf_flows.steps.artifacts_io import (
+from rlhf_flows.stages.artifacts_io import (
     demonstrations_of,
     load_policy,
     prompts_of,
@@ -15,6 +14,7 @@ from rlhf_flows.steps.artifacts_io import (
     test_prompts,
     write_samples,
 )
+from rlhf_flows.stages.context import Outcome, StageContext
 
 EVALUATION_SEED = 20240607
 """One seed for all policies on the held-out prompts, so that they meet the same luck and are comparable."""
@@ -25,14 +25,13 @@ SAMPLING_CHUNK = 256
 def warm_start(context: StageContext) -> Outcome:
     """Prepare the policy and, where the pipeline says so, let it imitate the demonstrations."""
     data = context.need("data")
-    pipeline = context.pipeline
-    policy: Policy = context.create("policies", pipeline.policy)
+    policy: Policy = context.create("policy")
     demonstrations = demonstrations_of(data, "train")
     policy.prepare(prompts_of(data, "train"), demonstrations)
     metrics = {}
     summary = "as it comes"
-    if pipeline.warm_start is not None:
-        imitation: WarmStart = context.create("warm_starts", pipeline.warm_start)
+    if context.use("warm_start") is not None:
+        imitation: WarmStart = context.create("warm_start")
         metrics = imitation.start(policy, demonstrations, demonstrations_of(data, "validation"))
         shown = ", ".join(f"{name} {metric.value:.3g}" for name, metric in metrics.items())
         summary = f"{len(demonstrations):,} demonstrations  {shown}"
@@ -44,9 +43,10 @@ def sample_test(context: StageContext) -> Outcome:
     """Let one policy answer the held-out prompts."""
     prompts = test_prompts(context)
     policy = load_policy(context, "policy")
-    groups = list(sample_with_progress(context, policy, prompts, context.pipeline.test.samples, EVALUATION_SEED))
+    samples = int(context.settings["samples"])
+    groups = list(sample_with_progress(context, policy, prompts, samples, EVALUATION_SEED))
     write_samples(context.draft / "samples.jsonl", groups)
-    return Outcome(info={"summary": f"{len(prompts)} held-out prompts x {context.pipeline.test.samples} samples"})
+    return Outcome(info={"summary": f"{len(prompts)} held-out prompts x {samples} samples"})
 
 
 def sample_with_progress(

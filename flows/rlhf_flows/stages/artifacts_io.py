@@ -3,57 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from rlhf_core.errors import DataError
 from rlhf_core.pipeline.tuning import with_values
 from rlhf_core.plugins import Policy, RewardModel, Scores, Use
-from rlhf_core.records import Answer, Prompt, Question, Record, Sample, Split
-from rlhf_core.splits import split_of
-from rlhf_flows.stage import StageContext
+from rlhf_core.records import Prompt, Question, Sample
+from rlhf_core.records.files import prompts_of, read_records, write_records
+from rlhf_flows.stages.context import StageContext
 
 if TYPE_CHECKING:
     from rlhf_core.lm.heads import ScalarHead
 
-R = TypeVar("R", bound=Record)
 CHOSEN = "chosen.json"
 """What a search for settings chose."""
 CONFIGURED = "configured.json"
 """Settings of a saved reward model that a search chose."""
-
-
-def write_records(path: Path, records: Iterable[Record]) -> int:
-    """One record a line, as JSON, without the time that feedback was given at; the number of lines."""
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for record in records:
-            exclude = {"feedback": {"created_at"}} if isinstance(record, Answer) else None
-            file.write(record.model_dump_json(exclude=exclude) + "\n")
-            count += 1
-    return count
-
-
-def read_records(path: Path, kind: type[R]) -> Iterator[R]:
-    """The records that `write_records` wrote."""
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield kind.model_validate_json(line)
-
-
-def prompts_of(data: Path, *splits: Split) -> list[Prompt]:
-    """The campaign's prompts of some splits, in the data's order."""
-    return [prompt for prompt in read_records(data / "prompts.jsonl", Prompt) if split_of(prompt) in splits]
-
-
-def demonstrations_of(data: Path, split: Split) -> list[Answer]:
-    """The expert answers to prompts of one split."""
-    return [
-        answer
-        for answer in read_records(data / "demonstrations.jsonl", Answer)
-        if split_of(answer.question.prompt) == split
-    ]
 
 
 def test_prompts(context: StageContext) -> list[Prompt]:
@@ -67,7 +34,7 @@ def test_prompts(context: StageContext) -> list[Prompt]:
             "no prompt is held out for testing, so nothing could be proved.",
             remedy="Give the data sources more prompts (a tenth of the groups is held out), or mark some with a split.",
         )
-    return held_out[: context.pipeline.test.prompts]
+    return held_out[: int(context.settings["prompts"])]
 
 
 def write_samples(path: Path, samples: Iterable[list[Sample]]) -> int:
@@ -90,19 +57,23 @@ def read_questions(folder: Path) -> list[Question]:
 
 def load_policy(context: StageContext, name: str) -> Policy:
     """The policy in input `name`, ready to sample."""
-    policy: Policy = context.create("policies", context.pipeline.policy)
+    policy: Policy = context.create("policy")
     policy.load(context.need(name) / "policy")
     policy.version = context.digest(name)
-    policy.round = context.stage.round
+    policy.round = context.node.round
     return policy
 
 
-def load_reward(context: StageContext, name: str, use: Use) -> RewardModel:
-    """The reward model in input `name`; one that learns from nothing needs no input."""
+def load_reward(context: StageContext, name: str, role: str = "reward", use: Use | None = None) -> RewardModel:
+    """The reward model in input `name`, by the plugin in a role; one that learns from nothing needs no input.
+
+    `use` replaces the plugin's configuration where a search chose another.
+    """
     folder = context.input(name)
+    use = use or context.needed_use(role)
     if folder is not None:
         use = remembered_use(folder / "reward", use)
-    model: RewardModel = context.create("reward_models", use)
+    model: RewardModel = context.registry.create("reward_models", use, context.run)
     if folder is not None:
         model.load(folder / "reward")
     return model
@@ -126,7 +97,7 @@ def remembered_use(folder: Path, use: Use) -> Use:
 
 def load_proxy(context: StageContext) -> RewardModel:
     """The learnt reward in input `reward`, for selectors, optimizers and evaluators: it sees blind samples only."""
-    return Blind(load_reward(context, "reward", context.pipeline.reward))
+    return Blind(load_reward(context, "reward"))
 
 
 class Blind(RewardModel):

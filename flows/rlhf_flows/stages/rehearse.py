@@ -18,10 +18,10 @@ from rlhf_core.plugins import Annotator, FitJob, RewardModel, Scores, Use
 from rlhf_core.records import Answer, Prompt, Question, Sample
 from rlhf_core.run import Run
 from rlhf_core.splits import split_of
-from rlhf_flows.stage import Outcome, StageContext
-from rlhf_flows.steps.artifacts_io import load_policy, load_reward, prompts_of
-from rlhf_flows.steps.collect import prompts_of_round, select_from
-from rlhf_flows.steps.policy import sample_with_progress
+from rlhf_flows.stages.artifacts_io import load_policy, load_reward, prompts_of
+from rlhf_flows.stages.collect import prompts_of_round, select_from
+from rlhf_flows.stages.context import Outcome, StageContext
+from rlhf_flows.stages.policy import sample_with_progress
 
 RESULTS = "results.json"
 HELD_OUT = 400
@@ -50,7 +50,7 @@ def rehearse(context: StageContext) -> Outcome:
     judge does, whether it does as the panel says, and how many answers it learnt from. What was measured survives a
     kill.
     """
-    settings: Mapping[str, Any] = context.stage.settings
+    settings: Mapping[str, Any] = context.settings
     budgets = list(settings["budgets"])
     questions = select_from(context, prompts_of_round(context, max(budgets)), max(budgets))
     if len(questions) < max(budgets):
@@ -87,7 +87,7 @@ def _one(
     train, validation = (FeedbackSet.of(a for a in answers if split_of(a.question.prompt) == s) for s in
                          ("train", "validation"))  # fmt: skip
     seed = context.run.seed + repeat
-    model: RewardModel = context.registry.create("reward_models", context.pipeline.reward, Run(seed))
+    model: RewardModel = context.registry.create("reward_models", context.needed_use("reward"), Run(seed))
     found: dict[str, Any] = {"answers": len(answers), "right": None, "agrees": None}
     try:
         model.fit(FitJob(train=train, validation=validation, base=load_policy(context, "policy")))
@@ -136,11 +136,7 @@ def _panel(context: StageContext, options: Mapping[str, Any], judge: Known, rate
 
 def _judged(context: StageContext, questions: Sequence[Question]) -> Known:
     """The judge's scores of everything that is asked about or measured on."""
-    if context.input("gold") is not None:
-        assert context.pipeline.gold is not None
-        judge = load_reward(context, "gold", context.pipeline.gold)
-    else:
-        judge = context.create("reward_models", Use(**context.stage.settings["judge"]))  # type: ignore[arg-type]
+    judge = load_reward(context, "gold", "gold") if "gold" in context.results else context.create("judge")
     pairs = {sample.id: (question.prompt, sample) for question in questions for sample in question.samples}
     scores = judge.score([prompt for prompt, _ in pairs.values()], [sample for _, sample in pairs.values()])
     criteria = {name: dict(zip(pairs, values, strict=True)) for name, values in scores.criteria.items()}

@@ -11,13 +11,14 @@ from pydantic import JsonValue
 from rlhf_core.errors import RlhfError, TrainingError
 from rlhf_core.health import fit_temperature, held_out_ratings, margins, predictions, preference_health, sigmoid
 from rlhf_core.metrics import Metric
+from rlhf_core.pipeline.spec import Tune
 from rlhf_core.pipeline.tuning import with_values
 from rlhf_core.plugins import FitJob, RewardModel, Use
 from rlhf_core.run import Checkpoints, Run
 from rlhf_flows.search import Search, Trial, trials_of
-from rlhf_flows.stage import Outcome, StageContext
-from rlhf_flows.steps.artifacts_io import CHOSEN
-from rlhf_flows.steps.learn import fit_job
+from rlhf_flows.stages.artifacts_io import CHOSEN
+from rlhf_flows.stages.context import Outcome, StageContext
+from rlhf_flows.stages.learn import fit_job
 from rlhf_flows.workspace import write_atomically
 
 TRIALS, CURVE = "trials.json", "curve.json"
@@ -31,8 +32,7 @@ def tune_reward(context: StageContext) -> Outcome:
     trial is the model as it is written and never given up, so the choice is never worse on the validation feedback.
     Raises TrainingError where no trial could be judged.
     """
-    tune, written = context.pipeline.tune, context.pipeline.reward
-    assert tune is not None
+    tune, written = Tune.model_validate(context.settings["tune"]), context.needed_use("reward")
     job = fit_job(context, written).job
     search = Search(tune.space, context.run.seed, maximize=tune.metric in BEST_WHEN_HIGH)
     folder = context.run.checkpoints.folder
@@ -45,7 +45,7 @@ def tune_reward(context: StageContext) -> Outcome:
         if known is not None:
             search.trials.append(replace(known, number=number))
         else:
-            search.trials.append(_tried(context, job, with_values(written, values), values, search))
+            search.trials.append(_tried(context, tune, job, with_values(written, values), values, search))
         context.run.progress(number + 1, tune.trials, _words(search, tune.metric))
         kept.save(number + 1, lambda place: _write(place / TRIALS, search.to_json()))
     best = search.best
@@ -85,10 +85,10 @@ class Pruned(Exception):
     """A trial is given up."""
 
 
-def _tried(context: StageContext, job: FitJob, use: Use, values: dict[str, JsonValue], search: Search) -> Trial:
+def _tried(
+    context: StageContext, tune: Tune, job: FitJob, use: Use, values: dict[str, JsonValue], search: Search
+) -> Trial:
     """One trial. An error of the fit is the trial's own; the search goes on."""
-    tune = context.pipeline.tune
-    assert tune is not None
     number, name = len(search.trials), f"validation_{tune.metric}"
     run = context.run.attempt(f"trial-{number}", values)
     watched = _Watched(search, tune.metric, job, run) if tune.pruner is not None else None

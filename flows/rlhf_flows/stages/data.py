@@ -10,8 +10,8 @@ from rlhf_core.feedback.store import FeedbackStore
 from rlhf_core.plugins import DataSource
 from rlhf_core.records import Answer, Record
 from rlhf_core.splits import split_of
-from rlhf_flows.stage import Outcome, StageContext
-from rlhf_flows.steps.artifacts_io import write_records
+from rlhf_flows.stages.artifacts_io import write_records
+from rlhf_flows.stages.context import Outcome, StageContext
 
 
 def read_data(context: StageContext) -> Outcome:
@@ -19,7 +19,7 @@ def read_data(context: StageContext) -> Outcome:
 
     Every prompt, demonstration and answer counts once, whatever number of sources bring it.
     """
-    sources: list[DataSource] = [context.create("data_sources", use) for use in context.pipeline.data]
+    sources: list[DataSource] = context.create_all("data")
     prompts = write_records(
         context.draft / "prompts.jsonl", _once(prompt for source in sources for prompt in source.prompts())
     )
@@ -31,7 +31,7 @@ def read_data(context: StageContext) -> Outcome:
         raise DataError("the data sources bring no prompts.", remedy="Check their configuration under `data:`.")
     splits: Counter[str] = Counter()
     with (
-        FeedbackStore.open(context.workspace.store_url) as store,
+        FeedbackStore.open(context.store_url) as store,
         (context.draft / "questions.txt").open("w") as file,
     ):
 
@@ -42,7 +42,7 @@ def read_data(context: StageContext) -> Outcome:
                 yield Answer(question=answer.question.blind(), feedback=answer.feedback)
 
         for source in sources:
-            store.add(noted(source.feedback()), campaign=context.pipeline.pipeline, round=0)
+            store.add(noted(source.feedback()), campaign=context.node.pipeline, round=0)
     answers = sum(splits.values())
     found = [f"{prompts:,} prompts", f"{demonstrations:,} demonstrations"] + [f"{answers:,} answers"] * bool(answers)
     return Outcome(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -32,19 +33,16 @@ from rlhf_core.health import (
     without_questions,
 )
 from rlhf_core.metrics import Metric
-from rlhf_core.plugins import CONTROL_ARM, FitJob, OptimizeJob, Optimizer, RewardModel, Use
+from rlhf_core.plugins import CONTROL_ARM, FitJob, RewardModel, Use
 from rlhf_core.run import Run
-from rlhf_flows.stage import Outcome, StageContext
-from rlhf_flows.steps.artifacts_io import (
-    demonstrations_of,
+from rlhf_flows.stages.artifacts_io import (
     load_policy,
-    load_proxy,
     load_reward,
-    prompts_of,
     remember_use,
     save_into,
     tuned,
 )
+from rlhf_flows.stages.context import Outcome, StageContext
 
 SHOWN_PATCHES = 10
 """Examples that an error shows."""
@@ -61,19 +59,27 @@ class Learning(NamedTuple):
     """Annotators whose answers are neither in the job's training nor in its validation feedback."""
 
 
-def fit_job(context: StageContext, use: Use) -> Learning:
-    """The snapshot's feedback by splits, without the annotators that are held out. Raises TrainingError without any."""
+def split_feedback(context: StageContext) -> tuple[FeedbackSet, FeedbackSet, FeedbackSet, set[str]]:
+    """The snapshot's training, validation and test feedback, the first two without the annotators that are held out,
+    and who those are. Raises TrainingError where nothing is on training prompts.
+    """
     feedback = FeedbackSet.open(context.need("snapshot"))
     train, validation, test = (feedback.split(name) for name in ("train", "validation", "test"))
     if not len(train):
         raise TrainingError(
             "no feedback is on training prompts.", remedy="Collect more feedback, or check the data's splits."
         )
-    strangers = held_out_annotators(train, context.pipeline.test.annotators)
+    strangers = held_out_annotators(train, float(context.settings["annotators"]))
     if strangers:
         context.run.note(f"learns nothing from {', '.join(sorted(strangers))}: held out to be measured on")
         train, validation = (by_annotators(part, strangers, given=False) for part in (train, validation))
-    previous = load_reward(context, "previous", use) if context.input("previous") is not None else None
+    return train, validation, test, strangers
+
+
+def fit_job(context: StageContext, use: Use) -> Learning:
+    """What a reward model learns from. Raises TrainingError where there is nothing to learn from."""
+    train, validation, test, strangers = split_feedback(context)
+    previous = load_reward(context, "previous", use=use) if context.input("previous") is not None else None
     base = load_policy(context, "base") if context.input("base") is not None else None
     return Learning(FitJob(train=train, validation=validation, previous=previous, base=base), test, strangers)
 
@@ -84,8 +90,8 @@ def fit_reward(context: StageContext) -> Outcome:
     It is measured on the test prompts' feedback; where there is none, on the validation prompts', which decided when
     to stop: the stage says which.
     """
-    use = tuned(context.pipeline.reward, context.input("tuning"))
-    model: RewardModel = context.create("reward_models", use)
+    use = tuned(context.needed_use("reward"), context.input("tuning"))
+    model: RewardModel = context.registry.create("reward_models", use, context.run)
     metrics: dict[str, Metric] = {}
     summary = "nothing to learn"
     if model.learns_from:
@@ -101,7 +107,7 @@ def fit_reward(context: StageContext) -> Outcome:
         metrics |= _health(context, model, held_out, job.train)
         if strangers:
             metrics |= of_strangers(model, by_annotators(held_out, strangers, given=True))
-        if context.pipeline.ask is not None and context.pipeline.ask.measure_selection:
+        if context.settings["measure_selection"]:
             metrics |= _selection_gain(context, use, replace(job, previous=None), held_out)
         if "reward_accuracy" in metrics:
             shown = {name: metrics.get(f"reward_{name}") for name in ("ece", "length_accuracy")}
@@ -169,17 +175,18 @@ def _selection_gain(context: StageContext, use: Use, job: FitJob, held_out: Feed
 
 def check_patches(context: StageContext) -> Outcome:
     """Every problem that was found once must stay solved. Raises TrainingError with the examples that are not."""
-    model = load_reward(context, "reward", context.pipeline.reward)
-    patches = [patch for path in context.pipeline.patches for patch in read_patches(path)]
-    due = [patch for patch in patches if patch.since <= context.stage.round]
+    model = load_reward(context, "reward")
+    paths = [Path(str(each["path"])) for each in context.settings["patches"]]
+    patches = [patch for path in paths for patch in read_patches(path)]
+    due = [patch for patch in patches if patch.since <= context.node.round]
     failed = regressions(model, due)
     if failed:
         shown = "\n".join(f"- {patch.words()}" for patch in failed[:SHOWN_PATCHES])
         more = f"\n- and {len(failed) - SHOWN_PATCHES} more" if len(failed) > SHOWN_PATCHES else ""
         raise TrainingError(
-            f"the reward model of round {context.stage.round} gets {len(failed)} of {len(due)} patched examples wrong:"
+            f"the reward model of round {context.node.round} gets {len(failed)} of {len(due)} patched examples wrong:"
             f"\n{shown}{more}",
-            where=", ".join(map(str, context.pipeline.patches)),
+            where=", ".join(map(str, paths)),
             remedy="Bring feedback like them (a data source with `chosen` and `rejected`), or change the reward model.",
         )
     (context.draft / "patches.json").write_text(json.dumps({"checked": len(due)}))
@@ -188,8 +195,7 @@ def check_patches(context: StageContext) -> Outcome:
 
 def fit_gold(context: StageContext) -> Outcome:
     """Fit the held-back judge, on the test prompts' feedback alone: training never sees any of it."""
-    assert context.pipeline.gold is not None
-    model: RewardModel = context.create("reward_models", context.pipeline.gold)
+    model: RewardModel = context.create("gold")
     held_back = FeedbackSet.open(context.need("snapshot")).split("test")
     if not len(held_back):
         raise TrainingError(
@@ -201,27 +207,3 @@ def fit_gold(context: StageContext) -> Outcome:
     metrics = dict(model.fit(FitJob(train=held_back, validation=validation, base=base)))
     save_into(model, context.draft / "reward")
     return Outcome(metrics, {"summary": f"{len(held_back):,} held-out answers"})
-
-
-def optimize_policy(context: StageContext) -> Outcome:
-    """Improve the policy by the reward, within reach of the reference."""
-    data = context.need("data")
-    keep = context.draft / "kept"
-    keep.mkdir()
-    policy = load_policy(context, "policy")
-    optimizer: Optimizer = context.create("optimizers", context.pipeline.optimize)
-    previous = context.input("previous")
-    metrics = optimizer.optimize(
-        OptimizeJob(
-            policy=policy,
-            reference=load_policy(context, "reference"),
-            reward=load_proxy(context),
-            prompts=prompts_of(data, "train"),
-            demonstrations=demonstrations_of(data, "train"),
-            previous=previous / "kept" if previous is not None else None,
-            keep=keep,
-        )
-    )
-    save_into(policy, context.draft / "policy")
-    shown = ", ".join(f"{name} {metric.value:.3g}" for name, metric in list(metrics.items())[:4])
-    return Outcome(dict(metrics), {"summary": shown})
