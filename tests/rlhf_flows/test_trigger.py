@@ -13,10 +13,10 @@ from rlhf_core.feedback.forms import Form
 from rlhf_core.feedback.queue import QuestionQueue
 from rlhf_core.feedback.store import FeedbackStore
 from rlhf_core.records import Prompt, Question, Sample
+from rlhf_core.records.files import write_records
 from rlhf_flows import trigger as trigger_module
 from rlhf_flows.display import Silent
 from rlhf_flows.session import Session
-from rlhf_flows.stages.artifacts_io import write_records
 from rlhf_flows.trigger import Trigger
 from rlhf_flows.waits import Wait, wait_path
 

@@ -13,7 +13,8 @@ from rlhf_core.feedback.store import FeedbackStore
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins import Annotator, Candidate, DeferredAnnotator, Selector, Use
 from rlhf_core.records import Answer, Feedback, Prompt, Question, content_id, distinct
-from rlhf_flows.stages.artifacts_io import load_policy, load_proxy, prompts_of, read_questions, write_records
+from rlhf_core.records.files import prompts_of, write_records
+from rlhf_flows.stages.artifacts_io import load_policy, load_proxy, read_questions
 from rlhf_flows.stages.context import Outcome, StageContext
 from rlhf_flows.stages.policy import sample_with_progress
 

@@ -9,8 +9,8 @@ from rlhf_core.errors import DataError
 from rlhf_core.feedback.store import FeedbackStore
 from rlhf_core.plugins import DataSource
 from rlhf_core.records import Answer, Record
+from rlhf_core.records.files import write_records
 from rlhf_core.splits import split_of
-from rlhf_flows.stages.artifacts_io import write_records
 from rlhf_flows.stages.context import Outcome, StageContext
 
 

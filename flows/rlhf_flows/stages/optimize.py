@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from rlhf_core.plugins import OptimizeJob, Optimizer
-from rlhf_flows.stages.artifacts_io import demonstrations_of, load_policy, load_proxy, prompts_of, save_into
+from rlhf_core.records.files import demonstrations_of, prompts_of
+from rlhf_flows.stages.artifacts_io import load_policy, load_proxy, save_into
 from rlhf_flows.stages.context import Outcome, StageContext
 from rlhf_flows.stages.learn import split_feedback
 

@@ -6,14 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from rlhf_core.plugins import Policy, WarmStart
 from rlhf_core.records import Prompt, Sample
-from rlhf_flows.stages.artifacts_io import (
-    demonstrations_of,
-    load_policy,
-    prompts_of,
-    save_into,
-    test_prompts,
-    write_samples,
-)
+from rlhf_core.records.files import demonstrations_of, prompts_of
+from rlhf_flows.stages.artifacts_io import load_policy, save_into, test_prompts, write_samples
 from rlhf_flows.stages.context import Outcome, StageContext
 
 EVALUATION_SEED = 20240607

@@ -16,9 +16,10 @@ from rlhf_core.errors import DataError, TrainingError
 from rlhf_core.feedback.dataset import FeedbackSet
 from rlhf_core.plugins import Annotator, FitJob, RewardModel, Scores, Use
 from rlhf_core.records import Answer, Prompt, Question, Sample
+from rlhf_core.records.files import prompts_of
 from rlhf_core.run import Run
 from rlhf_core.splits import split_of
-from rlhf_flows.stages.artifacts_io import load_policy, load_reward, prompts_of
+from rlhf_flows.stages.artifacts_io import load_policy, load_reward
 from rlhf_flows.stages.collect import prompts_of_round, select_from
 from rlhf_flows.stages.context import Outcome, StageContext
 from rlhf_flows.stages.policy import sample_with_progress
