@@ -129,7 +129,7 @@ class Workspace:
                 remedy="Wait for it, stop it with Ctrl-C where it runs, or use another --workspace.",
             ) from error
         try:
-            write_atomically(note, json.dumps({**holder(), "purpose": purpose}))
+            write_atomically(note, json.dumps({**holder(), "pid": os.getpid(), "purpose": purpose}))
             yield
         finally:
             lock.release()
