@@ -7,13 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from rlhf_core.errors import RlhfError, TrainingError
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins import FitJob, PluginConfig, Policy, RewardModel, Scores, Use
+from rlhf_core.plugins.composite import CompositeRewardModel
 from rlhf_core.records import Comparison, Prompt, Ranking, Rating, Sample
 from rlhf_core.run import Checkpoints, Run
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 MEMBERS = "members.json"
 
 
-class Ensemble(RewardModel):
+class Ensemble(CompositeRewardModel):
     """The mean, the minimum or the uncertainty-weighted mean of several reward models, with their spread.
 
     Where the members disagree, none of them knows; a policy that is optimised on the mean alone finds just those
@@ -68,40 +69,56 @@ class Ensemble(RewardModel):
         self.bootstrapped: list[int] = []
         self.common = 1.0
         """What combined scores are multiplied by."""
-        for use in self.config.members:
-            for copy in range(self.config.copies):
-                number = len(self.models)
-                model: RewardModel = registry.create("reward_models", use, MemberRun(self.run, number))
-                self.models.append(model)
-                self.bootstrapped.append(copy if self.config.bootstrap and self.config.copies > 1 else -1)
+        for number, (use, copy) in enumerate(_members(self.config)):
+            model: RewardModel = registry.create("reward_models", use, MemberRun(self.run, number))
+            self.models.append(model)
+            self.bootstrapped.append(copy if self.config.bootstrap and self.config.copies > 1 else -1)
         self.offsets, self.units = [0.0] * len(self.models), [1.0] * len(self.models)
 
-    def fit(self, job: FitJob) -> dict[str, Metric]:
-        """Fit the members that learn, one after the other. Metrics are those of the ensemble on held-out pairs, each
-        member's accuracy, and the mean spread.
+    @classmethod
+    def learners(cls, config: Any) -> tuple[int, ...]:
+        """Numbers of the members that learn."""
+        from rlhf_core.plugins.registry import Registry
+
+        registry = Registry()
+        return tuple(
+            number
+            for number, (use, _) in enumerate(_members(config))
+            if frozenset(registry.load("reward_models", use.use).learns_from)  # type: ignore[attr-defined]
+        )
+
+    def part(self, number: int) -> RewardModel:
+        """A member."""
+        return self.models[number]
+
+    def fit_part(self, number: int, job: FitJob) -> dict[str, Metric]:
+        """Fit a member on its own resample of the feedback; its own metrics."""
+        previous = job.previous.models if isinstance(job.previous, Ensemble) else []
+        last = previous[number] if number < len(previous) else None
+        train = job.train if self.bootstrapped[number] < 0 else resampled(job.train, self.run.seed, number)
+        return self.models[number].fit(FitJob(train=train, validation=job.validation, previous=last, base=job.base))
+
+    def join(self, job: FitJob) -> dict[str, Metric]:
+        """Put the members on one scale. Metrics are those of the ensemble on held-out pairs, each member's accuracy,
+        and the mean spread.
         """
         import numpy as np
 
         from rlhf_core import health
 
-        learners = [model for model in self.models if frozenset(model.learns_from)]
+        learners = self.learners(self.config)
         if not learners:
             self.run.note("no member of the ensemble learns anything: the feedback only measures it")
         found: dict[str, Metric] = {}
-        previous = job.previous.models if isinstance(job.previous, Ensemble) else []
         pairs = job.validation.pairs()
         self.offsets, self.units, self.common = [0.0] * len(self.models), [1.0] * len(self.models), 1.0
-        for number, model in enumerate(self.models):
-            if model in learners:
-                train = job.train if self.bootstrapped[number] < 0 else resampled(job.train, self.run.seed, number)
-                last = previous[number] if number < len(previous) else None
-                model.fit(FitJob(train=train, validation=job.validation, previous=last, base=job.base))
-            if pairs:
-                seen = health.predict(model, pairs)
-                accuracy = health.accuracy(seen.predicted, seen.stated, seen.weight)
-                if not np.isnan(accuracy):
-                    found[f"reward_accuracy_member_{number}"] = Metric(value=accuracy, n=len(set(seen.prompts)))
-        if len(self.models) > 1 and all(model in learners and getattr(model, "centred", True) for model in self.models):
+        for number, model in enumerate(self.models if pairs else ()):
+            seen = health.predict(model, pairs)
+            accuracy = health.accuracy(seen.predicted, seen.stated, seen.weight)
+            if not np.isnan(accuracy):
+                found[f"reward_accuracy_member_{number}"] = Metric(value=accuracy, n=len(set(seen.prompts)))
+        all_learn = len(learners) == len(self.models)
+        if len(self.models) > 1 and all_learn and all(getattr(model, "centred", True) for model in self.models):
             self._scale(job, pairs)
         if pairs:
             trained = job.train.pairs()
@@ -177,6 +194,11 @@ class Ensemble(RewardModel):
         self.offsets, self.units, self.common = (description[name] for name in ("offsets", "units", "common"))
         for number, model in enumerate(self.models):
             model.load(folder / f"member-{number}")
+
+
+def _members(config: Any) -> list[tuple[Use, int]]:
+    """Each member's plugin and the number of the copy that it is."""
+    return [(use, copy) for use in config.members for copy in range(config.copies)]
 
 
 def combine(table: Floats, how: str, coefficient: float) -> Floats:

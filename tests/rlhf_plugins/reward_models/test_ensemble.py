@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from texts_kit import comparisons, job, questions, scores
+from texts_kit import comparisons, job, questions, scores, small_policy
 
 from rlhf_core.errors import RlhfError
 from rlhf_core.feedback.dataset import FeedbackSet
+from rlhf_core.plugins.registry import files_digest
 from rlhf_core.records import Answer
 from rlhf_core.run import Checkpoints, Run
 from rlhf_plugins.reward_models.ensemble import Ensemble, combine, resampled
@@ -111,3 +112,45 @@ def test_going_on_member_by_member():
     second.fit(job(None, comparisons, previous=first))
     ours, theirs = (np.array(scores(model, "good plan", "storm").members) for model in (second, first))
     assert ours[:, 0] - ours[:, 1] == pytest.approx(theirs[:, 0] - theirs[:, 1], rel=0.1)
+
+
+MIXED = [*MEMBERS, RULES[0], {"use": "pairwise", "epochs": 1, "batch": 16}]
+
+
+def test_members_that_learn_are_known_from_the_configuration():
+    assert Ensemble.learners(Ensemble.Config(members=MIXED)) == (0, 2)
+    assert Ensemble.learners(Ensemble.Config(members=MIXED, copies=2)) == (0, 1, 4, 5)
+    assert Ensemble.learners(Ensemble.Config(members=RULES)) == ()
+
+
+def learnt_apart(learn, folder, members, **options):
+    """Each member fitted by an ensemble of its own, the last one first, and joined in another one."""
+    for number in reversed(Ensemble.learners(Ensemble.Config(members=members, **options))):
+        model = Ensemble(members=members, run=Run(3), **options)
+        model.fit_part(number, learn)
+        (folder / str(number)).mkdir(parents=True)
+        model.part(number).save(folder / str(number))
+    joined = Ensemble(members=members, run=Run(3), **options)
+    for number in Ensemble.learners(joined.config):
+        joined.part(number).load(folder / str(number))
+    return joined, joined.join(learn)
+
+
+def written(model, folder):
+    """What is saved, but for what transformers notes of where a tokenizer was loaded from."""
+    folder.mkdir()
+    model.save(folder)
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "tokenizer_config.json"]
+    return {path.relative_to(folder).as_posix(): files_digest(path) for path in files}
+
+
+@pytest.mark.parametrize(("members", "copies"), [(MEMBERS, 2), (MIXED, 1)], ids=["copies", "mixed"])
+def test_members_fitted_apart_and_joined_are_the_same_to_the_bit(tmp_path, members, copies):
+    base, options = small_policy(), {"train": 40, "validation": 24}
+    together, previous = Ensemble(members=members, copies=copies, run=Run(3)), Ensemble(members=members, copies=copies)
+    previous.fit(job(base, comparisons, **options))
+    learn = job(base, comparisons, previous=previous, **options)
+    expected = together.fit(learn)
+    joined, metrics = learnt_apart(learn, tmp_path / "parts", members, copies=copies)
+    assert metrics == expected
+    assert written(joined, tmp_path / "joined") == written(together, tmp_path / "together")
