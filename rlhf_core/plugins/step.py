@@ -76,7 +76,10 @@ class StepJob:
     info: Mapping[str, JsonValue] = field(default_factory=dict)
     """What is known of the inputs, such as the gate's `promote` and `reasons`."""
     metrics: Mapping[str, Metric] = field(default_factory=dict)
-    """What was measured up to here, such as the evaluators' metrics after the gate."""
+    """What was measured of the inputs: with a `decision` all that was measured of the challenger."""
+    uses: Mapping[str, Use] = field(default_factory=dict)
+    """The plugins that `policy` and `reward` among the inputs are loaded with, as they are configured, by kind of the
+    artifact: `Registry().create("reward_models", job.uses["reward"])`, then its `load`."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from rlhf_core.pipeline.placement import PLACEMENT_FIELDS
 from rlhf_core.records import content_id
 from rlhf_flows.artifact_store import ArtifactStore, Ref
 from rlhf_flows.engine.results import Finished
-from rlhf_flows.graph.build import Asked
+from rlhf_flows.graph.parts import Asked
 from rlhf_flows.stages.context import StageResult
 
 CAMPAIGNS, ROUNDS, MEMORY = "campaigns", "rounds", "memory"

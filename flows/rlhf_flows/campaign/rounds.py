@@ -17,7 +17,9 @@ from rlhf_flows.campaign.ledger import Ledger, RoundSummary
 from rlhf_flows.engine.results import Finished
 from rlhf_flows.engine.scheduler import Memory
 from rlhf_flows.graph import Graph, Node
-from rlhf_flows.graph.build import Asked, Compiler, Standing, policy_node
+from rlhf_flows.graph.build import Compiler
+from rlhf_flows.graph.draft import policy_node
+from rlhf_flows.graph.parts import Asked, Standing
 from rlhf_flows.promotions import Promotion, champion_round
 from rlhf_flows.stages.context import StageResult
 from rlhf_flows.stages.judge import merged
@@ -111,7 +113,7 @@ class Campaign:
         decision = self._result(f"{number}/gate")
         reasons = decision.info.get("reasons", [])
         assert isinstance(reasons, list)
-        reward = self.compiler.reward_of(number)
+        reward = self.compiler.parts.reward_of(number)
         snapshot = self.memory.finished.get(f"{number}/snapshot")
         tuning = self.memory.finished.get(f"{number}/tune") or self.memory.finished.get("1/tune")
         start = standing.champion if self.pipeline.start_from == "champion" else 0
@@ -176,7 +178,7 @@ class Campaign:
         return holds
 
     def _measured(self, number: int) -> dict[str, Any]:
-        results = [self._result(given.node) for given in self.compiler.measured(number)]
+        results = [self._result(given.node) for given in self.compiler.parts.measured(number)]
         evaluations = tuple(result.ref for result in results if result.ref.kind == "evaluation")
         return {"metrics": merged(results), "evaluations": evaluations}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 
+from pydantic import JsonValue
+
 from rlhf_core.errors import DataError, StoreError, Waiting
 from rlhf_core.feedback.aggregate import agreement
 from rlhf_core.feedback.converting import convert_snapshot
@@ -129,6 +131,16 @@ def take_snapshot(context: StageContext) -> Outcome:
     return _described(FeedbackSet.open(context.draft), snapshot.digest)
 
 
+def facts_of(feedback: FeedbackSet) -> dict[str, JsonValue]:
+    """How many answers a snapshot holds, of which kinds, about how many questions and by whom."""
+    return {
+        "rows": len(feedback),
+        "questions": feedback.questions,
+        "kinds": dict(feedback.kinds()),
+        "annotators": dict(feedback.annotators()),
+    }
+
+
 def _described(feedback: FeedbackSet, digest: str) -> Outcome:
     annotators = feedback.annotators()
     agreed = agreement(feedback.only("comparison", "ranking").answers())
@@ -136,15 +148,4 @@ def _described(feedback: FeedbackSet, digest: str) -> Outcome:
     summary = f"{len(feedback):,} answers by {len(annotators)} annotators"
     if "krippendorff_alpha" in agreed:
         summary += f", alpha {agreed['krippendorff_alpha'].value:.2f}"
-    return Outcome(
-        metrics,
-        {
-            "summary": summary,
-            "rows": len(feedback),
-            "questions": feedback.questions,
-            "kinds": dict(feedback.kinds()),
-            "annotators": dict(annotators),
-            "digest": digest,
-        },
-        digest=digest,
-    )
+    return Outcome(metrics, {"summary": summary, **facts_of(feedback), "digest": digest}, digest=digest)

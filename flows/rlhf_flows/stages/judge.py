@@ -49,14 +49,17 @@ def _past(context: StageContext, prompts: list[Prompt]) -> list[PastRound]:
 
 
 def decide(context: StageContext) -> Outcome:
-    """Promote or not, with reasons. The gate sees what was measured of the challenger, and of the champion."""
+    """Promote or not, with reasons. The gate sees what was measured of the challenger, and of the champion.
+
+    What was measured of the challenger goes with the decision, for the steps after it.
+    """
     gate: Gate = context.create("gate")
     gate.round = context.node.round
     challenger, champion = (merged(given(context.results, f"{side}_")) for side in ("challenger", "champion"))
     decision = gate.decide(challenger, champion)
     (context.draft / "decision.json").write_text(decision.model_dump_json())
-    return Outcome(info={"promote": decision.promote, "reasons": list(decision.reasons),
-                         "summary": "; ".join(decision.reasons)})  # fmt: skip
+    reasons = list(decision.reasons)
+    return Outcome(challenger, {"promote": decision.promote, "reasons": reasons, "summary": "; ".join(reasons)})
 
 
 def given(results: Mapping[str, StageResult], prefix: str) -> list[StageResult]:
