@@ -14,14 +14,9 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from rlhf_core.errors import Waiting
-from rlhf_flows.artifact_store import DamagedArtifact
 from rlhf_flows.engine.task import WAITING
 from rlhf_flows.session import work_on
 from rlhf_flows.work import Work
-
-REPAIRS = 10
-"""Damaged artifacts that one run computes again before it gives up."""
-
 
 def _title() -> str:
     """`loop newsroom`, from the parameters of the run."""
@@ -77,14 +72,10 @@ def loop(
     """
     with work_on(pipeline, workspace, overrides or [], site) as work:
         parameters = {"pipeline": pipeline, "workspace": workspace, "overrides": overrides or [], "site": site}
-        for _ in range(REPAIRS):
-            try:
-                _rounds(work, parameters, work.pipeline.rounds if rounds is None else rounds)
-                break
-            except Waiting as error:
-                return Cancelled(name=WAITING, message=str(error), data=error)
-            except DamagedArtifact as damage:
-                work.repair(damage)
+        try:
+            _rounds(work, parameters, work.pipeline.rounds if rounds is None else rounds)
+        except Waiting as error:
+            return Cancelled(name=WAITING, message=str(error), data=error)
         work.finish()
     return None
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rlhf_core.errors import Waiting
-from rlhf_core.feedback.changes import Position
 from rlhf_core.feedback.lock import Hold
-from rlhf_core.feedback.snapshot import Snapshot
-from rlhf_core.feedback.store import FeedbackStore
+from rlhf_core.plugins.step import EventName
 from rlhf_flows.artifact_store import DamagedArtifact
 from rlhf_flows.campaign.events import Listeners
 from rlhf_flows.campaign.ledger import CampaignSummary, RoundSummary
+from rlhf_flows.campaign.past import Past
 from rlhf_flows.campaign.record import CampaignRecord
 from rlhf_flows.campaign.rounds import Campaign
 from rlhf_flows.engine.job import Place, tracker_of
@@ -29,9 +28,15 @@ from rlhf_flows.workspace import write_atomically
 if TYPE_CHECKING:
     from rlhf_flows.session import Session
 
+REPAIRS = 10
+"""Damaged artifacts that are computed again before a run gives up."""
+
 
 class Work:
-    """The campaign of a session, with its engine. A context, in which the flows' halves of a round are methods."""
+    """The campaign of a session, with its engine. A context, in which the flows' halves of a round are methods.
+
+    Each of them goes on where a damaged artifact is met: that is thrown away, and what made it is computed again.
+    """
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -45,14 +50,21 @@ class Work:
         self.listeners = Listeners(
             self.pipeline, session.registry, self.artifacts, self.ledger.campaign, self.display.note
         )
+        self.past = Past(self.ledger, self.artifacts, session.workspace.store_url, self.display.note)
+        self.memory = Memory(session.registry, Results(self.artifacts))
+        self._runners = Runners(self.pipeline)
+        self.scheduler = Scheduler(
+            self.pipeline, self.memory, self.artifacts, self.place, self.display, self.record, self._runners
+        )
         self.campaign = self._campaign()
         self.finished = session.finished_rounds()
-        """Rounds that earlier commands completed: going through them again waits for nobody."""
+        """Rounds that were completed: going through them again waits for nobody."""
         self.hold: Hold | None = None
         """The lock that keeps other machines away."""
         self._stack = ExitStack()
-        self._since: Position | None = None
         self._begun = False
+        self._asked_in: set[int] = set()
+        """Rounds in which somebody was asked on this object."""
         self._stopped: BaseException | None = None
 
     def __enter__(self) -> Self:
@@ -87,70 +99,120 @@ class Work:
 
     def begin(self) -> None:
         """Take over what earlier commands finished, or measure the policy that the campaign starts with. Once."""
-        if self._begun:
-            return
-        self._begun = True
-        index = self.ledger.index()
-        with FeedbackStore.open(self.session.workspace.store_url) as store:
-            self._since = store.position()
-            untouched = index.verified_upto is not None and not store.changed_since(
-                Position(*index.verified_upto), upto=index.learnt_upto
-            )
-        if untouched:
-            self.campaign.recall(self.ledger)
-        if not self.campaign.rounds:
-            self._heading(0, self.pipeline.rounds)
-            self._done(self.campaign.start())
+        self._repairing(self._begin)
 
-    def catch_up(self) -> None:
-        """Go through the rounds that earlier commands finished and that do not hold as they are."""
-        self.begin()
-        while self.campaign.coming <= self.finished:
-            self.collect(self.campaign.coming)
-            self.retrain(self.campaign.coming)
+    def collect(self, number: int | None = None) -> None:
+        """Ask in a round, by default in the first that is not finished, after those before it.
 
-    def collect(self, number: int | None) -> None:
-        """Ask in the coming round. Raises Waiting where people have not answered enough yet, unless this round was
-        finished before. `number` is the round where a loop asks for it; without one, earlier rounds come first.
+        Raises Waiting where people have not answered enough yet.
         """
-        if number is None:
-            self.catch_up()
-        coming = self.campaign.coming
-        self._heading(coming, max(self.pipeline.rounds, coming))
-        waits = self.campaign.collect()
-        if waits and coming > self.finished:
-            self._wait(coming, waits)
+        wanted = number or self.finished + 1
 
-    def retrain(self, number: int | None) -> None:
-        """Learn in the coming round. By itself (without a `number`), from what there is, waiting for nobody."""
-        if number is None:
-            self.catch_up()
-            self._heading(self.campaign.coming, max(self.pipeline.rounds, self.campaign.coming))
-            if self.pipeline.ask is not None and self.campaign.is_collected():
-                self.campaign.collect()
-        elif self.pipeline.ask is None:
-            self._heading(self.campaign.coming, max(self.pipeline.rounds, self.campaign.coming))
-        done = self.campaign.retrain()
-        self._done(done)
-        self.display.table(*results_table(self.campaign.rounds))
-        name, reasons = ("promoted" if done.promoted else "kept"), "; ".join(done.reasons)
-        verdict = "was promoted" if done.promoted else "was not promoted: the champion stays"
-        text = f"the challenger of round {done.round} of {self.pipeline.pipeline} {verdict} ({reasons})"
-        self.listeners.tell(name, done.round, text, done.policy.short, {"reasons": list(done.reasons)})  # type: ignore[arg-type]
+        def ask() -> None:
+            self._catch_up(wanted)
+            if self.campaign.coming == wanted:
+                waits = self._ask(wanted)
+                if waits and wanted > self.finished:
+                    self._wait(wanted, waits)
 
-    def repair(self, damage: DamagedArtifact) -> None:
-        """Forget a damaged artifact, so that its stage is computed again, and look at every finished stage anew."""
-        self.display.note(f"{damage.what} Its stage is computed again.")
-        self.artifacts.discard(damage.ref)
-        self.ledger.forget_verified()
-        self.campaign = self._campaign()
-        self._begun = False
+        self._repairing(ask)
+
+    def retrain(self, number: int | None = None) -> None:
+        """Learn in a round, by default in the first that is not finished, after those before it; from what there is,
+        waiting for nobody.
+        """
+        wanted = number or self.finished + 1
+
+        def learn() -> None:
+            self._catch_up(wanted)
+            if self.campaign.coming == wanted:
+                self._learn(wanted)
+
+        self._repairing(learn)
 
     def finish(self) -> None:
         """All rounds are done."""
         from rlhf_flows.campaign.reports import campaign_report
 
-        campaign_report(self.record, self.campaign)
+        coming = self.campaign.coming
+
+        def report() -> None:
+            self._catch_up(coming)
+            campaign_report(self.record, self.campaign)
+
+        self._repairing(report)
+
+    def _repairing(self, work: Callable[[], None]) -> None:
+        """Do some work of the campaign; again, as far as it is not known, where an artifact turns out to be damaged."""
+        for _ in range(REPAIRS):
+            try:
+                work()
+            except DamagedArtifact as damage:
+                self._repair(damage)
+            else:
+                return
+        work()
+
+    def _repair(self, damage: DamagedArtifact) -> None:
+        """Throw a damaged artifact away, and go back before the round that it is from."""
+        self.display.note(f"{damage.what} The stage that made it is computed again.")
+        self.artifacts.discard(damage.ref)
+        self.past.lost.add(damage.ref)
+        self.finished = max(self.finished, self.session.finished_rounds())
+        self.memory.finished.clear()
+        self.campaign = self._campaign()
+        self._begun = False
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        self.past.compare()
+        self._take_over()
+        if not self.campaign.rounds:
+            self._heading(0, self.pipeline.rounds)
+            self._done(self.campaign.start())
+            self._take_over()
+        self._begun = True
+
+    def _take_over(self) -> None:
+        if self.past.take_over(self.campaign):
+            # A kill may have come between a round's end and the word of it.
+            self._tell(self.campaign.rounds[-1])
+
+    def _catch_up(self, number: int) -> None:
+        """Go through the rounds before `number` that earlier commands finished and that do not hold as they are."""
+        self._begin()
+        while self.campaign.coming < number:
+            coming = self.campaign.coming
+            self._ask(coming)
+            self._learn(coming)
+
+    def _ask(self, number: int) -> dict[str, Waiting]:
+        self._heading(number, max(self.pipeline.rounds, number))
+        self._asked_in.add(number)
+        return self.campaign.collect()
+
+    def _learn(self, number: int) -> None:
+        if self.pipeline.ask is None:
+            self._heading(number, max(self.pipeline.rounds, number))
+        elif not self.campaign.has_asked and (number in self._asked_in or self.campaign.is_collected()):
+            self._ask(number)
+        elif not self.campaign.has_asked:
+            self._heading(number, max(self.pipeline.rounds, number))
+        done = self.campaign.retrain()
+        self._done(done)
+        self.display.table(*results_table(self.campaign.rounds))
+        self._tell(done)
+        self._take_over()
+
+    def _tell(self, done: RoundSummary) -> None:
+        """Tell who listens how a round ended."""
+        if not done.round:
+            return
+        name: EventName = "promoted" if done.promoted else "kept"
+        verdict = "was promoted" if done.promoted else "was not promoted: the champion stays"
+        text = f"the challenger of round {done.round} of {self.pipeline.pipeline} {verdict} ({'; '.join(done.reasons)})"
+        self.listeners.tell(name, done.round, text, done.policy.short, {"reasons": list(done.reasons)})
 
     def summary(self) -> CampaignSummary:
         """The campaign so far."""
@@ -163,13 +225,8 @@ class Work:
 
     def _campaign(self) -> Campaign:
         session = self.session
-        memory = Memory(session.registry, Results(self.artifacts))
-        self._runners = Runners(self.pipeline)
-        self.scheduler = Scheduler(
-            self.pipeline, memory, self.artifacts, self.place, self.display, self.record, self._runners
-        )
         chosen = promotions(session.workspace, self.pipeline.pipeline, self.ledger.campaign)
-        return Campaign(self.pipeline, session.registry, memory, self.scheduler.run, chosen)
+        return Campaign(self.pipeline, session.registry, self.memory, self.scheduler.run, chosen)
 
     def _heading(self, number: int, rounds: int) -> None:
         """Say which round begins. Raises Busy where the lock was lost meanwhile: another run may be at work."""
@@ -198,26 +255,11 @@ class Work:
         record, campaign = self.record, self.campaign
         done = done.model_copy(update={"mlflow_run": record.round_run(done.round).run_id})
         campaign.rounds[-1] = done
-        snapshot = done.result(f"{done.round}/snapshot") if done.round else None
-        record.round_finished(done, snapshot)
+        record.round_finished(done, done.feedback)
         record.log_graph(done.round, campaign.graph_json())
-        self._remember(done)
+        self.past.remember(done)
         report = round_report(record, campaign)
         show_round(self.pipeline.pipeline, done, report, record.round_run(done.round))
-
-    def _remember(self, done: RoundSummary) -> None:
-        """Into the ledger. A kill must not make a campaign shorter: later rounds stay where this one came out as it
-        did before.
-        """
-        before, index = self.ledger.round(done.round), self.ledger.index()
-        same = before is not None and before.policy == done.policy
-        rounds = max(index.rounds, done.round + 1) if same else done.round + 1
-        last = rounds == done.round + 1
-        learnt = index.learnt_upto
-        if last and done.snapshot is not None:
-            learnt = Snapshot.read(self.artifacts.path(done.snapshot)).watermark
-        assert self._since is not None
-        self.ledger.finish(done, learnt_upto=learnt, rounds=rounds, verified_upto=tuple(self._since) if last else None)
 
 
 def results_table(rounds: Sequence[RoundSummary]) -> tuple[list[str], list[list[str]]]:

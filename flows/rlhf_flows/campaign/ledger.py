@@ -7,8 +7,9 @@ small documents and replays nothing, as long as the keys of their stages still h
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import count
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlhf_core.metrics import Metric
 from rlhf_core.pipeline import Pipeline
@@ -36,6 +37,7 @@ class RoundSummary(BaseModel):
     """The policy that this one was optimised from."""
     reward: Ref | None = None
     snapshot: Ref | None = None
+    """The feedback that was learnt from."""
     tuning: Ref | None = None
     """The search whose settings the reward model was fitted with."""
     evaluations: tuple[Ref, ...] = ()
@@ -50,6 +52,12 @@ class RoundSummary(BaseModel):
         """The result of a node of this round; None where the round has no such node."""
         done = self.stages.get(node)
         return done.result if done is not None else None
+
+    @property
+    def feedback(self) -> StageResult | None:
+        """The result of the stage that gave the feedback that was learnt from; None where nothing was."""
+        own = (done.result for done in self.stages.values())
+        return next((result for result in own if self.snapshot is not None and result.ref == self.snapshot), None)
 
 
 class CampaignSummary(BaseModel):
@@ -82,6 +90,8 @@ class Index(BaseModel):
     has to be looked at again.
     """
     at: str = ""
+    rebuilt: bool = Field(False, exclude=True)
+    """Whether the document could not be read, and the rounds' own documents were counted instead."""
 
 
 def campaign_key(pipeline: Pipeline) -> str:
@@ -104,7 +114,13 @@ class Ledger:
         """What there is; an empty index for a new campaign."""
         text = self.artifacts.read_text(f"{CAMPAIGNS}/{self._name}.json")
         empty = Index(pipeline=self.pipeline.pipeline, campaign=self.campaign, seed=self.pipeline.seed)
-        return Index.model_validate_json(text) if text is not None else empty
+        if text is None:
+            return empty
+        found = _index(text)
+        if found is not None and found.campaign == self.campaign:
+            return found
+        rounds = next(number for number in count() if self.round(number) is None)
+        return empty.model_copy(update={"rounds": rounds, "rebuilt": True})
 
     def round(self, number: int) -> RoundSummary | None:
         """A finished round; None where it is not, or where its document cannot be read."""
@@ -119,9 +135,9 @@ class Ledger:
         self.artifacts.write_text(_round_name(self._name, summary.round), summary.model_dump_json())
         self._write_index(rounds=rounds, learnt_upto=learnt_upto, verified_upto=verified_upto)
 
-    def forget_verified(self) -> None:
-        """The next command looks at every stage of the finished rounds again."""
-        self._write_index(verified_upto=None)
+    def verified(self, upto: tuple[int, ...], learnt_upto: int) -> None:
+        """Remember that all finished rounds stand on what the store held at `upto`."""
+        self._write_index(verified_upto=upto, learnt_upto=learnt_upto)
 
     def _write_index(self, **changes: object) -> None:
         now = {**self.index().model_dump(), **changes, "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
@@ -130,14 +146,16 @@ class Ledger:
 
 
 def campaigns(artifacts: ArtifactStore, pipeline: str | None = None) -> list[CampaignSummary]:
-    """All campaigns (of one pipeline) with their rounds, the one that was worked on last first."""
+    """All campaigns (of one pipeline) with their rounds, the one that was worked on last first.
+
+    Documents that are none of ours are passed over, and so is a campaign whose index cannot be read: its next run
+    writes that anew.
+    """
     found = []
     for name in artifacts.names(CAMPAIGNS):
         text = artifacts.read_text(f"{CAMPAIGNS}/{name}")
-        if text is None:
-            continue
-        index = Index.model_validate_json(text)
-        if pipeline not in (None, index.pipeline):
+        index = _index(text) if text is not None else None
+        if index is None or pipeline not in (None, index.pipeline):
             continue
         rounds = [_round(artifacts, f"{index.pipeline}-{index.campaign}", number) for number in range(index.rounds)]
         whole = tuple(done for done in rounds if done is not None)
@@ -147,6 +165,13 @@ def campaigns(artifacts: ArtifactStore, pipeline: str | None = None) -> list[Cam
             )
         )
     return sorted(found, key=lambda summary: summary.at, reverse=True)
+
+
+def _index(text: str) -> Index | None:
+    try:
+        return Index.model_validate_json(text)
+    except ValidationError:
+        return None
 
 
 def _round(artifacts: ArtifactStore, name: str, number: int) -> RoundSummary | None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
-from rlhf_core.errors import RlhfError, Waiting
+from rlhf_core.errors import Waiting
 from rlhf_core.pipeline import Pipeline
 from rlhf_core.pipeline.placement import place_of
 from rlhf_core.plugins import DeferredAnnotator
 from rlhf_core.plugins.registry import Registry
-from rlhf_core.run import Run
 from rlhf_flows.artifact_store import ArtifactStore, Ref
+from rlhf_flows.campaign.looking import look
 from rlhf_flows.campaign.record import why_again
 from rlhf_flows.campaign.rounds import Campaign
 from rlhf_flows.engine.results import Finished
@@ -20,7 +17,7 @@ from rlhf_flows.engine.scheduler import Memory
 from rlhf_flows.graph import Graph, Node
 from rlhf_flows.graph.states import NodeState
 from rlhf_flows.promotions import Promotion
-from rlhf_flows.stages.context import StageContext, StageResult, body_of
+from rlhf_flows.stages.context import StageResult
 from rlhf_flows.workspace import Workspace
 
 UNKNOWN = "unknown"
@@ -66,7 +63,7 @@ class Preview:
             self.memory.finished[node.id] = Finished(key="", result=_unknown(node))
             return NodeState(node, "waits" if self._waits(node) else "after", "", runs_on=place)
         prepared = self.memory.prepare(node)
-        result = prepared.known if node.cached else self._read_store(node)
+        result = prepared.known if node.cached else look(node, self.memory, self.artifacts, self.workspace.store_url)
         self.memory.finished[node.id] = Finished(key=prepared.key, result=result or _unknown(node))
         if result is not None:
             return NodeState(node, "cached", prepared.key, runs_on=place, result=result.summary)
@@ -78,26 +75,6 @@ class Preview:
     def _waits(self, node: Node) -> bool:
         use = node.of_role("annotator")
         return bool(use) and issubclass(self.registry.load("annotators", use[0].use), DeferredAnnotator)
-
-    def _read_store(self, node: Node) -> StageResult | None:
-        """What a stage that reads the store would find; None where it would raise an error, which the run will say."""
-        with tempfile.TemporaryDirectory() as scratch:
-            context = StageContext(
-                node,
-                self.memory.inputs(node),
-                self.registry,
-                self.artifacts,
-                Run(),
-                Path(scratch),
-                self.workspace.store_url,
-            )
-            try:
-                outcome = body_of(node)(context)
-            except RlhfError:
-                return None
-        assert outcome.digest is not None, f"{node.id} reads the store and does not name its content"
-        ref = Ref(kind=node.gives, uri=f"{node.gives}/{outcome.digest}", sha256=outcome.digest)
-        return StageResult(ref=ref, metrics=outcome.metrics, info=outcome.info)
 
 
 def _unknown(node: Node) -> StageResult:

@@ -24,7 +24,7 @@ SHOWN_STAGES = ("warm_start", "reward", "optimize")
 def round_report(record: CampaignRecord, campaign: Campaign) -> Path:
     """Write the report of the last round, beside the earlier ones, and attach it to the round's MLflow run.
 
-    Of the earlier rounds only the champion's and the first one's files are read, however many there are.
+    Of the earlier rounds no artifact is read, however many there are.
     """
     last = campaign.rounds[-1]
     path = folder(record) / f"round-{last.round}.html"
@@ -32,8 +32,8 @@ def round_report(record: CampaignRecord, campaign: Campaign) -> Path:
     page = pages.round_report(
         _about(record),
         _data(record, last),
-        champion=_data(record, champion) if champion is not None else None,
-        first=_data(record, campaign.rounds[0]),
+        champion=_data(record, champion, files=False) if champion is not None else None,
+        first=_data(record, campaign.rounds[0], files=False),
     )
     write_atomically(path, page)
     record.round_run(last.round).log_artifact(path, "report")
@@ -42,9 +42,13 @@ def round_report(record: CampaignRecord, campaign: Campaign) -> Path:
 
 
 def campaign_report(record: CampaignRecord, campaign: Campaign) -> Path:
-    """Write the report of all rounds and attach it to the campaign's MLflow run."""
+    """Write the report of all rounds and attach it to the campaign's MLflow run.
+
+    Of the earlier rounds only the champion's artifacts are read, however many there are.
+    """
     path = folder(record) / "campaign.html"
-    rounds = [_data(record, done) for done in campaign.rounds]
+    champion, last = campaign.champion_before(campaign.coming), campaign.coming - 1
+    rounds = [_data(record, done, files=done.round in (champion, last)) for done in campaign.rounds]
     write_atomically(path, pages.campaign_report(_about(record), rounds))
     record.run.log_artifact(path, "report")
     return path
@@ -71,45 +75,60 @@ def _figures(done: RoundSummary) -> RoundData:
     return RoundData(round=done.round, metrics=done.metrics, decision=decision)
 
 
-def _data(record: CampaignRecord, done: RoundSummary) -> RoundData:
-    artifacts = record.artifacts
-    tables: dict[str, list[dict[str, Any]]] = {}
-    for ref in done.evaluations:
-        tables |= json.loads((artifacts.path(ref) / "tables.json").read_text())
-    heard = artifacts.path(done.reward) / "annotators.json" if done.reward else None
-    if heard is not None and heard.exists() and (rows := json.loads(heard.read_text())):
-        tables["reward_model_by_annotator"] = rows
-    if done.tuning is not None and record.pipeline.tune is not None:
-        tables["reward_model_trials"] = trial_rows(artifacts.path(done.tuning), record.pipeline.tune.metric)
+def _data(record: CampaignRecord, done: RoundSummary, *, files: bool = True) -> RoundData:
+    """What a report says of a round; without its `files`, what the ledger and small documents say of it."""
+    tables = _tables(record, done) if files else {}
     samples = [SampleRow.of(row) for row in tables.pop("samples", [])]
     decision = Decision(promote=done.promoted, reasons=done.reasons) if done.round else None
     stages = {name.partition("/")[2]: each.key for name, each in done.stages.items()}
-    snapshot = done.result(f"{done.round}/snapshot") if done.round else None
+    feedback = done.feedback
     return RoundData(
         round=done.round,
-        metrics={**(snapshot.metrics if snapshot else {}), **done.metrics},
+        metrics={**(feedback.metrics if feedback else {}), **done.metrics},
         decision=decision,
         curves={
-            name: read_curves(artifacts.read_text(curve_name(stages[name]))) for name in SHOWN_STAGES if name in stages
+            name: read_curves(record.artifacts.read_text(curve_name(stages[name])))
+            for name in SHOWN_STAGES
+            if name in stages
         },
-        calibration=_calibration(record, done),
+        calibration=_calibration(record, done) if files else [],
         samples=samples,
-        feedback=_feedback(snapshot) if snapshot else None,
+        feedback=_feedback(feedback) if feedback else None,
         tables=tables,
         mlflow=record.tracker.path(done.mlflow_run) if done.mlflow_run else record.round_run(done.round).path,
-        snapshot=snapshot.ref.sha256 if snapshot else "",
+        snapshot=done.snapshot.sha256 if done.snapshot else "",
         policy=done.policy.sha256,
     )
 
 
+def _tables(record: CampaignRecord, done: RoundSummary) -> dict[str, list[dict[str, Any]]]:
+    """The rows that evaluators, and the search for settings, left."""
+    artifacts = record.artifacts
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for ref in done.evaluations:
+        tables |= json.loads((artifacts.path(ref) / "tables.json").read_text())
+    if rows := _beside_reward(record, done, "annotators.json"):
+        tables["reward_model_by_annotator"] = rows
+    if done.tuning is not None and record.pipeline.tune is not None:
+        tables["reward_model_trials"] = trial_rows(artifacts.path(done.tuning), record.pipeline.tune.metric)
+    return tables
+
+
 def _calibration(record: CampaignRecord, done: RoundSummary) -> list[CalibrationBin]:
-    path = record.artifacts.path(done.reward) / "calibration.json" if done.reward else None
-    if path is None or not path.exists():
-        return []
     return [
         CalibrationBin(row["low"], row["high"], row["predicted"], row["stated"], int(row["pairs"]))
-        for row in json.loads(path.read_text())
+        for row in _beside_reward(record, done, "calibration.json")
     ]
+
+
+def _beside_reward(record: CampaignRecord, done: RoundSummary, name: str) -> list[dict[str, Any]]:
+    """Rows that the fitting of the reward model left beside the weights; a step that replaced these left none."""
+    fitted = done.result(f"{done.round}/reward")
+    if fitted is None:
+        return []
+    path = record.artifacts.path(fitted.ref) / name
+    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    return rows
 
 
 def _feedback(snapshot: StageResult) -> FeedbackSummary:

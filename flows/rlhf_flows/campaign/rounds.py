@@ -7,12 +7,13 @@ results are known (`campaign.preview`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from rlhf_core.errors import Waiting
 from rlhf_core.pipeline import Pipeline
 from rlhf_core.plugins.registry import Registry
+from rlhf_flows.artifact_store import Ref
 from rlhf_flows.campaign.ledger import Ledger, RoundSummary
 from rlhf_flows.engine.results import Finished
 from rlhf_flows.engine.scheduler import Memory
@@ -60,14 +61,18 @@ class Campaign:
         """What the coming round's graph depends on."""
         return Standing(champion=self.champion_before(self.coming) if self.rounds else 0, asked=tuple(self.asked))
 
-    def recall(self, ledger: Ledger) -> None:
-        """Take over the rounds that earlier commands finished, as far as the keys of their stages still hold.
+    def recall(
+        self, ledger: Ledger, found_now: Callable[[Node], Ref | None] | None = None, lost: Collection[Ref] = ()
+    ) -> None:
+        """Take over the rounds from the coming one on that earlier commands finished, as far as they hold.
 
-        No stage is run or looked up: a finished round holds if every stage of it would have the key that it had.
+        No stage is run or looked up: a round holds if every stage of it would have the key that it had, and gave none
+        of the artifacts that were `lost` since. What stages that read the feedback store gave is compared with what
+        they would give as `found_now` says; without it, the store is known not to have changed.
         """
-        for number in range(ledger.index().rounds):
+        for number in range(self.coming, ledger.index().rounds):
             done = ledger.round(number)
-            if done is None or not self._holds(done):
+            if done is None or done.round != number or not self._holds(done, found_now, lost):
                 return
             self._take(done)
 
@@ -100,6 +105,11 @@ class Campaign:
         self.asked.append(Asked(self.coming, answered))
         return waits
 
+    @property
+    def has_asked(self) -> bool:
+        """Whether this campaign went through the asking of the coming round; also where it asks nobody."""
+        return self.pipeline.ask is None or any(asked.round == self.coming for asked in self.asked)
+
     def is_collected(self) -> bool:
         """Whether the questions of the coming round were selected before."""
         graph = self.compiler.collect(self.coming, self.standing())
@@ -114,7 +124,7 @@ class Campaign:
         reasons = decision.info.get("reasons", [])
         assert isinstance(reasons, list)
         reward = self.compiler.parts.reward_of(number)
-        snapshot = self.memory.finished.get(f"{number}/snapshot")
+        feedback = self.compiler.parts.feedback_of(number)
         tuning = self.memory.finished.get(f"{number}/tune") or self.memory.finished.get("1/tune")
         start = standing.champion if self.pipeline.start_from == "champion" else 0
         done = RoundSummary(
@@ -124,7 +134,7 @@ class Campaign:
             policy=self._result(policy_node(number)).ref,
             parent=self._result(policy_node(start)).ref,
             reward=self._result(reward.node).ref if reward is not None else None,
-            snapshot=snapshot.result.ref if snapshot is not None else None,
+            snapshot=self._result(feedback.node).ref if feedback is not None else None,
             tuning=tuning.result.ref if tuning is not None else None,
             **self._measured(number),
             asked=next((asked for asked in self.asked if asked.round == number), None),
@@ -158,24 +168,36 @@ class Campaign:
         if done.asked is not None and done.asked not in self.asked:
             self.asked.append(done.asked)
 
-    def _holds(self, done: RoundSummary) -> bool:
-        """Whether every stage of a finished round would have the same key again."""
+    def _holds(self, done: RoundSummary, found_now: Callable[[Node], Ref | None] | None, lost: Collection[Ref]) -> bool:
+        """Whether every stage of a finished round would have the same key again, and its result is there."""
+        artifacts = self.memory.results.artifacts
+        results = [stage.result.ref for stage in done.stages.values()]
+        if any(ref in lost and ref not in artifacts for ref in results):
+            return False
         before = dict(self.memory.finished), list(self.asked)
         self.memory.finished |= done.stages
-        nodes: list[Node] = []
-        if done.round == 0:
-            nodes += self.compiler.start().nodes
-        else:
-            if done.asked is not None:
-                collected = self.compiler.collect(done.round, self.standing())
-                nodes += [node for node in collected if node.stage != "answers" or node.id in done.asked.answered]
-                self.asked.append(done.asked)
-            nodes += self.compiler.retrain(done.round, self.standing()).nodes
-        holds = all(node.id in done.stages for node in nodes) and all(
-            self.memory.key(node) == done.stages[node.id].key for node in nodes
-        )
-        self.memory.finished, self.asked = before
-        return holds
+        try:
+            nodes: list[Node] = []
+            if done.round == 0:
+                nodes += self.compiler.start().nodes
+            else:
+                if done.asked is not None:
+                    collected = self.compiler.collect(done.round, self.standing())
+                    nodes += [node for node in collected if node.stage != "answers" or node.id in done.asked.answered]
+                    self.asked.append(done.asked)
+                nodes += self.compiler.retrain(done.round, self.standing()).nodes
+            return all(self._is_as_before(node, done, found_now) for node in nodes)
+        finally:
+            # In place: others look at these, too.
+            self.memory.finished.clear()
+            self.memory.finished.update(before[0])
+            self.asked = before[1]
+
+    def _is_as_before(self, node: Node, done: RoundSummary, found_now: Callable[[Node], Ref | None] | None) -> bool:
+        stage = done.stages.get(node.id)
+        if stage is None or not self.memory.ready(node) or self.memory.key(node) != stage.key:
+            return False
+        return node.cached or found_now is None or found_now(node) == stage.result.ref
 
     def _measured(self, number: int) -> dict[str, Any]:
         results = [self._result(given.node) for given in self.compiler.parts.measured(number)]

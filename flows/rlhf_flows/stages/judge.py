@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
+from pydantic import JsonValue
+
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins import EvaluateJob, Evaluator, Gate, PastRound
 from rlhf_core.records import Prompt
@@ -58,7 +60,7 @@ def decide(context: StageContext) -> Outcome:
     challenger, champion = (merged(given(context.results, f"{side}_")) for side in ("challenger", "champion"))
     decision = gate.decide(challenger, champion)
     (context.draft / "decision.json").write_text(decision.model_dump_json())
-    reasons = list(decision.reasons)
+    reasons: list[JsonValue] = list(decision.reasons)
     return Outcome(challenger, {"promote": decision.promote, "reasons": reasons, "summary": "; ".join(reasons)})
 
 
