@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from rlhf_core.errors import RlhfError
 from rlhf_core.pipeline.placement import Dask, OnThisMachine, Placement, Ray, place_of, workers_of
+from rlhf_flows.engine.clusters import DaskCluster, RayCluster
 
 if TYPE_CHECKING:
     from rlhf_flows.graph import Node
@@ -16,13 +15,39 @@ if TYPE_CHECKING:
 Where = OnThisMachine | Ray | Dask
 
 
+@dataclass
+class Handed:
+    """A stage that a runner took."""
+
+    future: Any
+    """Prefect's."""
+    place: str
+    """Name of the runner's place."""
+    runner: Any
+
+    def state(self) -> Any:
+        """The final state of its task run, once there is one. Raises where the worker was lost."""
+        wrapped = self.future.wrapped_future
+        if hasattr(wrapped, "result"):
+            return wrapped.result()
+        self.future.wait()  # Ray's references say no more than that
+        return self.future.state
+
+    def done(self) -> bool:
+        """Whether there is nothing left to wait for."""
+        wrapped = self.future.wrapped_future
+        return bool(wrapped.done()) if hasattr(wrapped, "done") else bool(wrapped.future().done())
+
+
 class Runners:
-    """Prefect's task runners, by place. A context: those that were opened are closed at its end."""
+    """Prefect's task runners, by place. A context: those that were opened are closed at its end, at once where stages
+    are still under way, because then the run was stopped.
+    """
 
     def __init__(self, placement: Placement) -> None:
         self.placement = placement
         self._open: dict[str, Any] = {}
-        self._stack = ExitStack()
+        self._handed: list[Handed] = []
 
     def __enter__(self) -> Self:
         return self
@@ -30,29 +55,37 @@ class Runners:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        under_way = {id(handed.runner) for handed in self._handed if not handed.done()}
+        for runner in self._open.values():
+            if id(runner) in under_way:
+                runner.stop()
+            else:
+                runner.close()
         self._open.clear()
+        self._handed.clear()
 
     def place(self, node: Node) -> Where:
         """Where a node's stage runs."""
         return place_of(self.placement, node.stage)  # type: ignore[arg-type]
 
-    def submit(self, node: Node, task: Any, parameters: dict[str, Any], dependencies: dict[str, Any]) -> Any:
-        """Hand a task to the runner of the node's place; its future."""
+    def submit(self, node: Node, task: Any, parameters: dict[str, Any], dependencies: dict[str, Any]) -> Handed:
+        """Hand a task to the runner of the node's place. Raises RlhfError where that cannot be reached."""
         place = self.place(node)
-        runner = self._runner(place)
-        with _reserving(place):
-            return runner.submit(task, parameters=parameters, wait_for=None, dependencies=dependencies)
-
-    def replace(self, node: Node) -> None:
-        """Open the runner of the node's place anew, after a worker's death broke it."""
-        self._open.pop(_name(self.place(node)), None)
-
-    def _runner(self, place: Where) -> Any:
         name = _name(place)
         if name not in self._open:
-            self._open[name] = self._stack.enter_context(_task_runner(place, workers_of(self.placement)))
-        return self._open[name]
+            self._open[name] = _runner(place, workers_of(self.placement))
+        runner = self._open[name]
+        future = runner.submit(place, task, parameters=parameters, wait_for=None, dependencies=dependencies)
+        handed = Handed(future, name, runner)
+        self._handed = [*(each for each in self._handed if not each.done()), handed]
+        return handed
+
+    def lost(self, handed: Handed) -> None:
+        """A worker died under this stage. What it broke is opened anew for the next one."""
+        runner = handed.runner
+        if self._open.get(handed.place) is runner and runner.broken():
+            del self._open[handed.place]
+            runner.stop()
 
 
 def words(place: Where) -> str:
@@ -68,60 +101,11 @@ def _name(place: Where) -> str:
     return f"dask {place.cluster()} {place.workers}" if isinstance(place, Dask) else place
 
 
-def _task_runner(place: Where, workers: int) -> Any:
+def _runner(place: Where, workers: int) -> Any:
     if isinstance(place, Ray):
-        return _ray(place)
+        return RayCluster(place)
     if isinstance(place, Dask):
-        return _dask(place)
-    from prefect.task_runners import ProcessPoolTaskRunner
+        return DaskCluster(place)
+    from rlhf_flows.engine.workers import Workers
 
-    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // workers))
-    return ProcessPoolTaskRunner(max_workers=workers, initializer=begin_worker, initargs=(threads,))
-
-
-def begin_worker(threads: int) -> None:
-    """Called once in each process beside the run: share the cores instead of fighting for them."""
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-
-
-def _ray(place: Ray) -> Any:
-    try:
-        from prefect_ray import RayTaskRunner
-    except ImportError as error:
-        raise _missing("ray") from error
-    return RayTaskRunner(init_kwargs={"address": place.cluster(), "log_to_driver": False, "configure_logging": False})
-
-
-def _dask(place: Dask) -> Any:
-    try:
-        from prefect_dask import DaskTaskRunner
-    except ImportError as error:
-        raise _missing("dask") from error
-    address = place.cluster()
-    if address is not None:
-        return DaskTaskRunner(address=address)
-    cluster = {"n_workers": place.workers or 1, "threads_per_worker": 1, "dashboard_address": None}
-    if place.resources:
-        cluster["resources"] = place.resources
-    return DaskTaskRunner(cluster_kwargs=cluster)
-
-
-def _missing(extra: str) -> RlhfError:
-    return RlhfError(
-        f"`run_on` names {extra}, and the packages for it are not installed.",
-        remedy=f'Install them: pip install "rlhf-pipeline[{extra}]", on every machine of the cluster.',
-    )
-
-
-def _reserving(place: Where) -> Any:
-    """Within, what is submitted reserves the place's resources."""
-    if isinstance(place, Ray):
-        from prefect_ray.context import remote_options
-
-        wanted = place.model_dump(exclude={"address"}, exclude_none=True, exclude_defaults=True)
-        return remote_options(**wanted) if wanted else nullcontext()
-    if isinstance(place, Dask) and place.resources:
-        import dask
-
-        return dask.annotate(resources=place.resources)
-    return nullcontext()
+    return Workers(workers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,16 @@ class Shown:
     def _key(self, what: str) -> str:
         """Prefect's keys hold lower-case letters, digits and dashes; versions of one key show a history."""
         return slug(f"{self.node.pipeline}-{self.node.name}-{what}")
+
+
+def show_lost(task_run: Any, reason: str) -> None:
+    """A task run whose worker died says so, instead of running for ever."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+    from prefect.states import Crashed
+
+    with get_client(sync_client=True) as client, suppress(ObjectNotFound):  # it died before Prefect heard of the run
+        client.set_task_run_state(task_run, Crashed(message=f"the worker is gone: {reason}"), force=True)
 
 
 def show_round(pipeline: str, done: RoundSummary, report: Path, run: TrackedRun) -> None:

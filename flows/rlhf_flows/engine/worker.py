@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,8 +15,11 @@ from rlhf_core.metrics import Metric
 from rlhf_core.plugins.code import changed_code
 from rlhf_core.plugins.registry import Registry
 from rlhf_core.run import Checkpoints, Run
+from rlhf_flows.artifact_store.locks import hold
 from rlhf_flows.display import Display, Silent
 from rlhf_flows.engine.job import Job, artifacts_of, tracker_of
+from rlhf_flows.engine.process import import_the_heavy, interruptible
+from rlhf_flows.engine.results import Results
 from rlhf_flows.engine.stage_record import StageRecord, stage_record
 from rlhf_flows.engine.visible import Shown
 from rlhf_flows.graph.keys import ingredients
@@ -46,6 +50,31 @@ def do(job: Job, results: Mapping[str, StageResult]) -> StageResult:
 
     Raises what the stage's body raises; DamagedArtifact where an input is not what its digest says.
     """
+    import_the_heavy()
+    with interruptible(), _alone(job) as known:
+        return known or _do(job, results)
+
+
+@contextmanager
+def _alone(job: Job) -> Iterator[StageResult | None]:
+    """Hold the stage's checkpoints. A worker that outlived its run may still be at work on the same stage: within is
+    what it came to, where it ended well.
+    """
+    path = job.place.here().checkpoints / f"{job.key}.lock"
+    descriptor = hold(path, wait=False)
+    waited = descriptor is None
+    if descriptor is None:
+        Shown(job.node).note("another process is at work on this stage, and is waited for")
+        descriptor = hold(path)
+    assert descriptor is not None
+    try:
+        yield Results(artifacts_of(job.place)).get(job.key) if waited and job.node.cached else None
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _do(job: Job, results: Mapping[str, StageResult]) -> StageResult:
     started = time.monotonic()
     workspace, artifacts, registry = job.place.here(), artifacts_of(job.place), registry_here()
     _expect_same_code(job, results, registry)
