@@ -14,9 +14,11 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from rlhf_core.errors import Waiting
-from rlhf_flows.engine.task import WAITING
+from rlhf_flows.engine.halves import Halves
+from rlhf_flows.engine.task import WAITING, error_of
 from rlhf_flows.session import work_on
 from rlhf_flows.work import Work
+
 
 def _title() -> str:
     """`loop newsroom`, from the parameters of the run."""
@@ -42,7 +44,7 @@ def collect(
             work.collect(round)
         except Waiting as error:
             return Cancelled(name=WAITING, message=str(error), data=error)
-    return None
+        return f"asked in round {work.campaign.coming}"
 
 
 @flow(name="retrain", flow_run_name=_title, persist_result=False)
@@ -52,10 +54,12 @@ def retrain(
     overrides: list[str] | None = None,
     site: str | None = None,
     round: int | None = None,
-) -> None:
+) -> str:
     """Learn from the feedback there is: the second half of a round, by default of the coming one."""
     with work_on(pipeline, workspace, overrides or [], site) as work:
         work.retrain(round)
+        done = work.campaign.rounds[-1]
+        return f"round {done.round}: {'promoted' if done.promoted else 'kept the champion'}"
 
 
 @flow(name="loop", flow_run_name=_title, persist_result=False)
@@ -82,17 +86,20 @@ def loop(
 
 def _rounds(work: Work, parameters: dict[str, Any], rounds: int) -> None:
     work.begin()
-    before: list[Any] = []
+    compiler = work.campaign.compiler
+    halves = Halves(compiler.start(), work.campaign.memory.finished)
     while (number := work.campaign.coming) <= rounds:
-        if work.pipeline.ask is not None:
-            before = [_well(collect(**parameters, round=number, wait_for=before, return_state=True))]
-        before = [_well(retrain(**parameters, round=number, wait_for=before, return_state=True))]
+        asking = compiler.collect(number, work.campaign.standing())
+        if asking.nodes:
+            state = collect(**parameters, round=number, wait_for=halves.before(asking), return_state=True)
+            halves.ended(_well(state))
+        learning = compiler.retrain(number, work.campaign.standing())
+        state = retrain(**parameters, round=number, wait_for=halves.before(learning), return_state=True)
+        halves.ended(_well(state))
 
 
 def _well(state: Any) -> Any:
     """The state of a run that ended well. Raises the error that another one ended with."""
-    from rlhf_flows.engine.task import error_of
-
     error = error_of(state)
     if error is not None:
         raise error
