@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -33,6 +34,7 @@ def serve_user_interfaces(workspace: Workspace, port: int) -> None:
     logs = workspace.folder / "logs"
     logs.mkdir(exist_ok=True)
     processes = {}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the servers end with this process
     try:
         for name, command in commands.items():
             with (logs / f"{name.lower()}.log").open("wb") as log:

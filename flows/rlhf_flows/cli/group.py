@@ -14,6 +14,8 @@ DEBUG_VARIABLE = "RLHF_DEBUG"
 """Environment variable: set it to see tracebacks."""
 STOPPED = 130
 """Exit code after Ctrl-C, as shells expect it."""
+CRASHED = 1
+"""Exit code after an error that nobody foresaw."""
 
 
 class LazyGroup(click.Group):
@@ -80,11 +82,29 @@ class LazyGroup(click.Group):
         except Exception as error:
             from rlhf_core.errors import RlhfError
 
-            if not isinstance(error, RlhfError) or os.environ.get(DEBUG_VARIABLE):
+            if os.environ.get(DEBUG_VARIABLE):
                 raise
+            if not isinstance(error, RlhfError):
+                click.echo(_unexpected(error), err=True)
+                sys.exit(CRASHED)
             click.echo(str(error), err=True)
             sys.exit(error.exit_code)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _unexpected(error: Exception) -> str:
+    """One paragraph about an error that nobody foresaw, with the file that its traceback is in."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="rlhf-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.writelines(traceback.format_exception(error))
+    what = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    return (
+        f"{file.name}  an error that was not foreseen: {what}\n"
+        f"The traceback is in the file named above; the same command goes on from the last finished stage. "
+        f"{DEBUG_VARIABLE}=1 prints it here instead."
+    )
 
 
 def _version_option() -> click.Option:
