@@ -61,7 +61,7 @@ class Past:
         out as it did before.
         """
         before, index = self.ledger.round(done.round), self.ledger.index()
-        same = before is not None and before.policy == done.policy
+        same = before is None or before.policy == done.policy  # unreadable: the later ones are compared, too
         rounds = max(index.rounds, done.round + 1) if same else done.round + 1
         last = rounds == done.round + 1
         learnt = self._watermark(done, index.learnt_upto) if last else index.learnt_upto

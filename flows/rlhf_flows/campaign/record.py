@@ -168,10 +168,12 @@ class CampaignRecord:
 
 def why_again(artifacts: ArtifactStore, node: Node, prepared: Prepared) -> str:
     """What changed since the pipeline computed a stage last, in words; empty where it never did."""
-    text = artifacts.read_text(_memory(node))
-    if text is None:
+    try:
+        before = json.loads(artifacts.read_text(_memory(node)) or "{}")
+    except ValueError:
+        before = {}  # half a document
+    if not {"key", "ingredients"} <= before.keys():
         return ""
-    before = json.loads(text)
     if before["key"] == prepared.key:
         return "its result is gone, or its files were damaged"
     reasons = changes(before["ingredients"], prepared.ingredients)
