@@ -49,6 +49,8 @@ class PrivateServer:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.process: subprocess.Popen[bytes] | None = None
+        self.fresh = False
+        """Whether it starts with an empty database, in which no earlier run can be."""
 
     def __enter__(self) -> PrivateServer:
         configure(self.workspace)
@@ -57,6 +59,7 @@ class PrivateServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
+        self.fresh = not (self.workspace.prefect / "prefect.db").exists()
         log = (self.workspace.prefect / "server.log").open("wb")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "rlhf_flows.server", str(port), str(os.getpid())],
@@ -65,7 +68,8 @@ class PrivateServer:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self.api = f"http://127.0.0.1:{port}/api"
+        # Set from now on, so that Prefect may be imported, which reads it then, while the server is still starting.
+        self.api = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
         return self
 
     @property
@@ -84,7 +88,6 @@ class PrivateServer:
             yield
             return
         self._wait()
-        os.environ["PREFECT_API_URL"] = self.api
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         try:
@@ -92,7 +95,6 @@ class PrivateServer:
                 yield
         finally:
             _send_logs()
-            os.environ.pop("PREFECT_API_URL", None)
 
     def _wait(self) -> None:
         assert self.process is not None
@@ -115,6 +117,7 @@ class PrivateServer:
     ) -> None:
         if self.process is None:
             return
+        os.environ.pop("PREFECT_API_URL", None)
         self.process.terminate()
         try:
             self.process.wait(5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -15,6 +16,8 @@ from rlhf_core.plugins.registry import Registry
 from rlhf_flows.artifact_store import ArtifactStore
 from rlhf_flows.campaign.ledger import CampaignSummary, Ledger
 from rlhf_flows.display import Display
+from rlhf_flows.engine.job import Place
+from rlhf_flows.engine.process import import_the_heavy
 from rlhf_flows.graph.states import NodeState
 from rlhf_flows.promotions import promotions
 from rlhf_flows.server import PrivateServer
@@ -61,6 +64,11 @@ class Session:
         return self.workspace.open_artifacts()
 
     @property
+    def place(self) -> Place:
+        """Where the campaign's things lie, for a worker anywhere."""
+        return Place(workspace=str(self.workspace.folder), artifacts=self.workspace.artifacts_root)
+
+    @property
     def ledger(self) -> Ledger:
         """What is remembered of the campaign."""
         return Ledger(self.artifacts, self.pipeline)
@@ -92,13 +100,14 @@ class Session:
         With `only`, one half of one more round than were finished so far, whatever the pipeline's number of rounds.
         """
         with self.workspace.held(f"pipeline {self.pipeline.pipeline}"), PrivateServer(self.workspace) as server:
-            import_the_heavy()
+            self._get_ready()
             with server.answering(), self.at_work() as work:
                 from rlhf_flows import flows
                 from rlhf_flows.engine.task import error_of
                 from rlhf_flows.orphaned_runs import end_leftovers
 
-                end_leftovers(self.workspace.folder)
+                if not server.fresh:
+                    end_leftovers(self.workspace.folder)
                 flow = {"collect": flows.collect, "retrain": flows.retrain, None: flows.loop}[only]
                 state = flow(
                     pipeline=str(self.path),
@@ -111,15 +120,27 @@ class Session:
                     raise error
                 return work.summary()
 
+    def _get_ready(self) -> None:
+        """Do what takes seconds and needs no server while one starts in a process of its own."""
+        from rlhf_flows.engine.job import tracker_of
+        from rlhf_flows.graph.build import Compiler
+        from rlhf_flows.graph.keys import ingredients
+
+        tracker_of(self.place, self.pipeline.pipeline).prepare()
+        import_the_heavy()
+        importlib.import_module("rlhf_flows.flows")  # and with it Prefect
+        for node in Compiler(self.pipeline, self.registry).start():
+            ingredients(node, {}, {}, self.registry)  # reads the code behind the first keys, once in this process
+
     @contextmanager
     def at_work(self) -> Iterator[Work]:
         """Everything that running takes, opened for as long as the body runs; flows within work on it."""
         from rlhf_core.feedback.lock import held
         from rlhf_flows.workspace import holder
 
-        purpose = f"{self.pipeline.pipeline} {self.artifacts.url('')}"
+        name = self.workspace.lock_name(self.pipeline.pipeline)
         with ExitStack() as stack:
-            hold = stack.enter_context(held(self.workspace.store_url, purpose, holder()))
+            hold = stack.enter_context(held(self.workspace.store_url, name, holder()))
             work = stack.enter_context(Work(self))
             work.hold = hold
             token = _current.set(work)
@@ -142,13 +163,3 @@ def work_on(pipeline: str, workspace: str, overrides: Sequence[str], site: str |
     import_the_heavy()
     with session.workspace.held(f"pipeline {session.pipeline.pipeline}"), session.at_work() as work:
         yield work
-
-
-def import_the_heavy() -> None:
-    """Import what every stage needs while the servers start in their own threads and processes."""
-    import datasets
-    import torch  # noqa: F401
-    import transformers
-
-    datasets.disable_progress_bars()  # the display has its own
-    transformers.utils.logging.disable_progress_bar()

@@ -17,7 +17,7 @@ from rlhf_flows.campaign.ledger import CampaignSummary, RoundSummary
 from rlhf_flows.campaign.past import Past
 from rlhf_flows.campaign.record import CampaignRecord
 from rlhf_flows.campaign.rounds import Campaign
-from rlhf_flows.engine.job import Place, tracker_of
+from rlhf_flows.engine.job import tracker_of
 from rlhf_flows.engine.results import Results
 from rlhf_flows.engine.runners import Runners
 from rlhf_flows.engine.scheduler import Memory, Scheduler
@@ -44,7 +44,7 @@ class Work:
         self.display = session.display
         self.ledger = session.ledger
         self.artifacts = session.artifacts
-        self.place = Place(workspace=str(session.workspace.folder), artifacts=session.workspace.artifacts_root)
+        self.place = session.place
         tracker = tracker_of(self.place, self.pipeline.pipeline).prepare()
         self.record = CampaignRecord(self.pipeline, session.registry, session.workspace, self.artifacts, tracker)
         self.listeners = Listeners(
