@@ -58,8 +58,8 @@ def own_flow(
     `name` is the MLflow experiment and the Prefect flow. `placement` says where stages run and how often they are
     tried, as a pipeline does: `{"run_on": {"workers": 2}, "stages": {...}, "artifacts": "s3://..."}`; `site` (or
     RLHF_SITE) names a file that says the rest. `parameters` stand in MLflow and tell one run from another; by default
-    these are the plugins and settings of the first graph. `purpose` is a word for work that is none of the flow's own
-    rounds. Raises Busy where another run holds the workspace.
+    these are the plugins and settings of the first graph that runs. `purpose` is a word for work that is none of the
+    flow's own rounds. Raises Busy where another run holds the workspace.
     """
     from rlhf_core.feedback.lock import held
     from rlhf_flows.engine.runners import Runners
@@ -237,14 +237,23 @@ class OwnFlow:
 
 
 def parameters_of(graph: Graph) -> dict[str, Any]:
-    """What a graph is made with, for MLflow: `STAGE.ROLE`, `STAGE.ROLE.FIELD` and `STAGE.SETTING` with their values."""
+    """What a graph is made with: for each stage its settings, and its plugins by role, those that it was given alone.
+
+    A policy's plugin stands with the stage that made the policy, and not with those that load it.
+    """
+    makers = {node.id: node for node in graph}
     found: dict[str, Any] = {}
     for node in graph:
-        for number, role in enumerate(node.plugins):
-            several = len(node.of_role(role.role)) > 1
-            name = f"{node.name}.{role.role}" + (f".{number}" if several else "")
-            found |= {name: role.use.use, **{f"{name}.{field}": value for field, value in role.use.options.items()}}
-        found |= {f"{node.name}.{setting}": value for setting, value in node.settings.items() if setting != "asked"}
+        brought = [
+            role for given in node.inputs.values() if given.node in makers for role in makers[given.node].plugins
+        ]
+        roles: dict[str, list[Any]] = {}
+        for role in node.plugins:
+            if role not in brought:
+                roles.setdefault(role.role, []).append(role.use.model_dump(mode="json"))
+        plugins = {name: uses[0] if len(uses) == 1 else uses for name, uses in roles.items()}
+        settings = {name: value for name, value in node.settings.items() if name not in ("asked", "seed")}
+        found |= {node.name: {**settings, **plugins}} if settings or plugins else {}
     return found
 
 

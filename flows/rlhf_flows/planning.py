@@ -19,14 +19,9 @@ from rlhf_core.feedback.store import FeedbackStore
 from rlhf_core.metrics import Metric
 from rlhf_core.plugins import RewardModel, Use
 from rlhf_core.records import Answer
-from rlhf_flows.campaign.record import CampaignRecord
-from rlhf_flows.engine.job import Place, tracker_of
-from rlhf_flows.engine.results import Results
-from rlhf_flows.engine.runners import Runners
-from rlhf_flows.engine.scheduler import Memory, Scheduler
 from rlhf_flows.graph.build import Compiler
-from rlhf_flows.server import PrivateServer
-from rlhf_flows.session import Session, import_the_heavy
+from rlhf_flows.own import own_flow
+from rlhf_flows.session import Session
 from rlhf_flows.stages.rehearse import RESULTS
 from rlhf_flows.workspace import write_atomically
 
@@ -174,32 +169,27 @@ def _points(model: RewardModel, answers: Sequence[Answer]) -> tuple[dict[str, di
 
 def plan(session: Session, asked: Question, panel: dict[str, Any], judge: Use | None) -> list[Plan]:
     """Rehearse and fit the curves. Results are cached as those of a run are; data and warm start are a run's own."""
-    pipeline, workspace = session.pipeline, session.workspace
-    with workspace.held(f"plan of {pipeline.pipeline}"), PrivateServer(workspace) as server:
-        import_the_heavy()
-        place = Place(workspace=str(workspace.folder), artifacts=workspace.artifacts_root)
-        tracker = tracker_of(place, pipeline.pipeline).prepare()
-        record = CampaignRecord(pipeline, session.registry, workspace, session.artifacts, tracker, purpose="plan")
-        with server.answering(), Runners(pipeline) as runners:
-            memory = Memory(session.registry, Results(session.artifacts))
-            scheduler = Scheduler(pipeline, memory, session.artifacts, place, session.display, record, runners)
-            compiler = Compiler(pipeline, session.registry)
-            settings: dict[str, Any] = {
-                "budgets": list(asked.budgets), "overlaps": list(asked.overlaps), "raters": list(asked.raters),
-                "repeats": asked.repeats, "panel": panel,
-            }  # fmt: skip
-            try:
-                scheduler.run(compiler.prepare())
-                scheduler.run(compiler.rehearsal(Use(**panel), judge, settings))
-                found = session.artifacts.path(memory.finished["1/rehearse"].result.ref)
-                rows = json.loads((found / RESULTS).read_text())
-                plans = list(plans_of(rows, asked.target, pipeline.seed))
-                record.run.log_metrics({f"needed_overlap_{p.overlap}_raters_{p.raters}": p.needed for p in plans if
-                                        p.needed is not None}, 0)  # fmt: skip
-            except BaseException as error:
-                record.stopped(error)
-                raise
-            record.finish()
+    pipeline = session.pipeline
+    compiler = Compiler(pipeline, session.registry)
+    settings: dict[str, Any] = {
+        "budgets": list(asked.budgets), "overlaps": list(asked.overlaps), "raters": list(asked.raters),
+        "repeats": asked.repeats, "panel": panel,
+    }  # fmt: skip
+    with own_flow(
+        pipeline.pipeline,
+        seed=pipeline.seed,
+        workspace=session.workspace,
+        placement=pipeline,
+        display=session.display,
+        purpose="plan",
+        parameters=pipeline.model_dump(mode="json"),
+    ) as flow:
+        flow.run(compiler.prepare())
+        rehearsed = flow.run(compiler.rehearsal(Use(**panel), judge, settings))["rehearse"]
+        rows = json.loads((flow.folder(rehearsed) / RESULTS).read_text())
+        plans = list(plans_of(rows, asked.target, pipeline.seed))
+        needed = {f"needed_overlap_{plan.overlap}_raters_{plan.raters}": plan.needed for plan in plans}
+        flow.log({name: questions for name, questions in needed.items() if questions is not None})
     return plans
 
 

@@ -91,7 +91,7 @@ def test_mlflow_has_the_stages_below_the_round_below_the_flow(ran):
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     flow, round_ = runs["averaged seed 3"], runs["round 1"]
     assert flow.data.params["reward_bold.reward.lr"] == "0.001"
-    assert flow.data.params["average.reward"] == "ensemble"
+    assert flow.data.params["average.reward.use"] == "ensemble"
     assert "reward_models/pairwise" in flow.data.tags["rlhf.plugins"]
     assert round_.data.tags["mlflow.parentRunId"] == flow.info.run_id
     stages = {name for name, run in runs.items() if run.data.tags.get("mlflow.parentRunId") == round_.info.run_id}

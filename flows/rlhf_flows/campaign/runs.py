@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +49,8 @@ class FlowRuns:
     @cached_property
     def run(self) -> TrackedRun:
         """The flow's MLflow run."""
-        run = self.tracker.campaign(
-            self.key, self.title, self.parameters, {"rlhf.pipeline": self.tracker.experiment, "rlhf.flow": "own"}
-        )
+        tags = {"rlhf.pipeline": self.tracker.experiment, "rlhf.flow": "own"}
+        run = self.tracker.campaign(self.key, self.title, flat(dict(self.parameters)), tags)
         run.set_tags({"rlhf.plugins": json.dumps(self.plugins)})
         return run
 
@@ -97,3 +96,17 @@ class FlowRuns:
         for run in self._rounds.values():
             run.finish(status_of(error))
         self.run.finish(status_of(error))
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `a.b.0.c` -> value, as MLflow shows them."""
+    if isinstance(value, dict):
+        parts: Sequence[tuple[Any, Any]] = list(value.items())
+    elif isinstance(value, list):
+        parts = list(enumerate(value))
+    else:
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for name, inner in parts:
+        found |= flat(inner, f"{prefix}.{name}" if prefix else str(name))
+    return found

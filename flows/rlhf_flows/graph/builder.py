@@ -210,10 +210,10 @@ def _inputs(
         if taken is None:
             remedy = f"It takes {', '.join(stage.takes) or 'nothing'}."
             raise PipelineError(f"it takes no `{name}`.", where=where, remedy=remedy)
-        several = [] if value is None else [value] if isinstance(value, Output) else list(value)
+        several: list[Any] = list(value) if isinstance(value, list | tuple) else [value] if value is not None else []
         for output in several:
             _fits(name, taken, output, where)
-        if (own and not isinstance(value, Output)) or taken.several:
+        if taken.several or (own and isinstance(value, list | tuple)):
             found |= {f"{name}_{i}": output for i, output in enumerate(several)}
         elif len(several) > 1:
             raise PipelineError(f"it takes one `{name}`, not {len(several)}.", where=where)
