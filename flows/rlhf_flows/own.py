@@ -62,10 +62,10 @@ def own_flow(
     flow's own rounds. Raises Busy where another run holds the workspace.
     """
     from rlhf_core.feedback.lock import held
+    from rlhf_flows.engine.process import import_the_heavy
     from rlhf_flows.engine.runners import Runners
     from rlhf_flows.orphaned_runs import end_leftovers
     from rlhf_flows.server import PrivateServer
-    from rlhf_flows.session import import_the_heavy
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}", name):
         raise PipelineError(f"`{name}` cannot be a flow's name: use letters, digits, `.`, `_` and `-`.")

@@ -89,6 +89,7 @@ class GraphBuilder:
             )
         given = _inputs(stage, inputs, own, where)
         roles = self._roles(stage, plugins or {}, given, own, where)
+        self._expect_feedback(stage, roles, given, where)
         taken = {key: Input(node=output.node, kind=output.kind) for key, output in given.items()}
         node = Node(
             id=f"{self.round}/{name}",
@@ -150,6 +151,14 @@ class GraphBuilder:
             place = dotted(misfits[0].loc)
             raise PluginError(misfits[0].what, where=f"{where}, plugin `{place}`", remedy=misfits[0].remedy)
         return tuple(roles)
+
+    def _expect_feedback(self, stage: Stage, roles: Sequence[Role], given: Mapping[str, Output], where: str) -> None:
+        """A reward model that learns is handed feedback."""
+        fitted = [role.use.use for role in roles if role.role == stage.gives == "reward"]
+        for name in fitted if "snapshot" in stage.takes and "snapshot" not in given else ():
+            plugin: Any = self.registry.load("reward_models", name)
+            if frozenset(plugin.learns_from):
+                raise PipelineError(f"`{name}` learns from feedback: it needs a `snapshot`.", where=where)
 
     def _settings(
         self, stage: Stage, settings: Mapping[str, JsonValue], given: Mapping[str, Output], own: bool, where: str

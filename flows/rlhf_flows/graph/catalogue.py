@@ -115,10 +115,10 @@ STAGES: Mapping[str, Stage] = {
         "reward",
         "learn:fit_reward",
         "reward",
-        {"reward": Part("reward_models", needed=True), "policy": BASE},
+        {"reward": Part("reward_models", needed=True), "policy": Part("policies", of="base")},
         {
             "snapshot": SNAPSHOT,
-            "base": Taken("policy", needed=True),
+            "base": Taken("policy"),
             "previous": PREVIOUS,
             "tuning": Taken("tuning"),
         },

@@ -44,6 +44,13 @@ def test_a_policy_and_a_reward_model_bring_the_plugins_that_made_them(builder, s
     assert optimized.kind == "policy" and optimized.use == Use(**POLICY)
 
 
+def test_a_rule_needs_no_feedback(builder):
+    rule = {"use": "rule", "rules": [{"name": "plan", "pattern": "plan"}]}
+    assert builder.graph().nodes == ()
+    made = builder.add("reward", plugins={"reward": rule})
+    assert builder.graph()[made.node].inputs == {} and made.use == Use(**rule)
+
+
 def test_nodes_are_plain_json_and_a_name_is_a_seed(builder, start):
     _, policy, snapshot = start
     for name in ("one", "other"):
@@ -96,7 +103,12 @@ def test_a_function_that_nobody_finds_is_refused(builder):
     ("what", "options", "message"),
     [
         ("rewards", {}, "no built-in stage called `rewards`; did you mean `reward`"),
-        ("reward", {"plugins": {"reward": PAIRWISE}}, "it needs `base`, which `warm_start` or `optimize` gives"),
+        ("reward", {"plugins": {"reward": PAIRWISE}}, "`pairwise` learns from feedback: it needs a `snapshot`"),
+        (
+            "gold",
+            {"plugins": {"gold": PAIRWISE}, "snapshot": 1},
+            "it needs `base`, which `warm_start` or `opti",
+        ),
         ("samples", {"policy": "start", "data": 2}, "`policy` should be what another stage gave, not 'start'"),
         (
             "samples",
