@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from rlhf_core.pipeline.provenance import plugins_of
-
 from rlhf_core.metrics import Metric
 from rlhf_core.pipeline import Pipeline
+from rlhf_core.pipeline.provenance import plugins_of
 from rlhf_core.plugins.registry import Registry
 from rlhf_core.tracking.registry import CHALLENGER, CHAMPION, Origin
 from rlhf_core.tracking.run import TrackedRun
