@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlhf_core.feedback.dataset import FeedbackSet
+from rlhf_core.feedback.snapshot import Snapshot
 from rlhf_core.plugins import Use
 from rlhf_core.plugins.step import Step, StepJob
 from rlhf_flows.stages.artifacts_io import CONFIGURED, remember_use, remembered_use
@@ -35,7 +36,7 @@ def run_step(context: StageContext) -> Outcome:
     # What stood at its place keeps its facts where they are not said anew.
     facts = dict(results[step.gives].info) if step.gives in results else {}
     if step.gives == "snapshot":
-        facts |= facts_of(FeedbackSet.open(context.draft))
+        facts |= {**facts_of(FeedbackSet.open(context.draft)), "digest": Snapshot.read(context.draft).digest}
     if step.gives == "reward" and (inputs["reward"] / "reward" / CONFIGURED).exists():
         # A search chose its settings; whoever loads what the step made of it needs them, too.
         remember_use(context.draft / "reward", uses["reward"])
