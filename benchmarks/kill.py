@@ -35,12 +35,12 @@ def final_policies(output: str) -> list[str]:
 
 def seconds_of_stages(workspace: Path) -> dict[str, float]:
     """Cache key -> seconds of work, of every finished stage."""
-    found = {}
-    for path in (workspace / "prefect" / "storage").iterdir():
-        # Prefect's record holds the serialised result, and ours is a text of JSON itself.
-        result = json.loads(json.loads(json.loads(path.read_text())["result"]))
-        found[path.name] = float(result["seconds"])
-    return found
+    from rlhf_flows.artifact_store import ArtifactStore
+    from rlhf_flows.campaign.ledger import campaigns
+
+    store = ArtifactStore(str(workspace / "artifacts"), workspace / "scratch")
+    rounds = [done for campaign in campaigns(store) for done in campaign.rounds]
+    return {stage.key: stage.result.seconds for done in rounds for stage in done.stages.values()}
 
 
 def targets(stages: dict[str, float], kills: int, rng: random.Random) -> list[str]:
@@ -61,10 +61,10 @@ def targets(stages: dict[str, float], kills: int, rng: random.Random) -> list[st
 def stages_under_way(workspace: Path, since: float) -> list[str]:
     """Keys of the stages that have a draft, made after the moment `since`: what an earlier kill left does not count."""
     found = []
-    for path in (workspace / "artifacts" / ".drafts").glob("*"):
+    for path in (workspace / "scratch" / "drafts").glob("*"):
         with suppress(FileNotFoundError):
-            if path.stat().st_ctime > since:
-                found.append(path.name.rpartition("-")[0])  # behind the key stands the process
+            if path.is_dir() and path.stat().st_ctime > since:  # beside each draft lies its lock
+                found.append(path.name.rpartition("-")[0])  # behind the key stands what tells drafts apart
     return sorted(found)
 
 

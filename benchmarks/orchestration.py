@@ -37,18 +37,18 @@ RLHF = Path(sys.executable).with_name("rlhf")
 DEMO = Path("deployments/pipelines/newsroom.yaml")
 TINY = Path("tests/rlhf_flows/small.yaml")
 QUICK = (
-    "warm_start.epochs=1", "data.0.prompts=100", "ask.questions=4", "optimize.steps=1", "optimize.batch=4",
+    "data.0.prompts=100", "data.0.demonstrations=200", "ask.questions=4", "optimize.steps=1", "optimize.batch=4",
     "test.prompts=4",
 )  # fmt: skip
 """Settings that make the tiny campaign's rounds as short as they can be."""
-WORK = 6_000
-"""Rounds of hashing for each sample that the judge of `workers` is asked about: some milliseconds."""
+WORK = 75_000
+"""Rounds of hashing for each sample that the judge of `workers` is asked about: some 40 milliseconds."""
 JUDGE = {"use": "callable", "function": "orchestration:laborious", "options": {"work": WORK}}
 ASKED = [{"use": "simulated_panel", "prefix": f"panel-{number}", "judge": JUDGE} for number in range(1, 5)]
 JUDGED = [{"use": "win_rate", "judge": "gold", "shown": number} for number in range(1, 5)]
 SIDE_BY_SIDE = (
     f"ask.annotators={json.dumps(ASKED)}", f"evaluate={json.dumps(JUDGED)}", f"gold={json.dumps(JUDGE)}",
-    "ask.questions=400", "test.prompts=100",
+    "ask.questions=80", "test.prompts=20",
 )  # fmt: skip
 PARTS = ("edges", "start", "history", "workers")
 
