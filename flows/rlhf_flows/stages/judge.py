@@ -42,7 +42,7 @@ def evaluate(context: StageContext) -> Outcome:
 
 def _past(context: StageContext, prompts: list[Prompt]) -> list[PastRound]:
     """The finished rounds, for an evaluator that looks back; for another the stage was not given any."""
-    found = []
+    found: list[PastRound] = []
     while (name := f"samples_round_{len(found)}") in context.results:
         number = len(found)
         metrics = merged(given(context.results, f"past_{number}_"))
@@ -60,8 +60,10 @@ def decide(context: StageContext) -> Outcome:
     challenger, champion = (merged(given(context.results, f"{side}_")) for side in ("challenger", "champion"))
     decision = gate.decide(challenger, champion)
     (context.draft / "decision.json").write_text(decision.model_dump_json())
-    reasons: list[JsonValue] = list(decision.reasons)
-    return Outcome(challenger, {"promote": decision.promote, "reasons": reasons, "summary": "; ".join(reasons)})
+    reasons = list[JsonValue](decision.reasons)
+    return Outcome(
+        challenger, {"promote": decision.promote, "reasons": reasons, "summary": "; ".join(decision.reasons)}
+    )
 
 
 def given(results: Mapping[str, StageResult], prefix: str) -> list[StageResult]:
