@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,6 +40,8 @@ from rlhf_flows.workspace import Workspace, holder
 
 REPAIRS = 10
 """Damaged artifacts that one run computes again before it gives up."""
+
+_under_way: ContextVar[tuple[OwnFlow, Graph]] = ContextVar("under_way")
 
 
 @contextmanager
@@ -189,21 +192,16 @@ class OwnFlow:
 
     def _in_a_flow(self, graph: Graph) -> None:
         from prefect import flow
-        from prefect.states import Cancelled
 
-        from rlhf_flows.engine.task import WAITING, error_of
+        from rlhf_flows.engine.task import error_of
 
         title = f"{self._purpose} {self.name}".strip()
-
-        @flow(name=title, flow_run_name=f"{title} round {graph.round}", persist_result=False)
-        def work(workspace: str, round: int, seed: int) -> Any:
-            waits = self._work(graph)
-            if waits:
-                first = next(iter(waits.values()))
-                return Cancelled(name=WAITING, message=str(first), data=first)
-            return None
-
-        state: Any = work(str(self.workspace.folder), graph.round, self.seed, return_state=True)
+        as_flow = flow(name=title, flow_run_name=f"{title} round {graph.round}", persist_result=False)(_stages)
+        token = _under_way.set((self, graph))
+        try:
+            state: Any = as_flow(str(self.workspace.folder), graph.round, self.seed, return_state=True)
+        finally:
+            _under_way.reset(token)
         if (error := error_of(state)) is not None:
             raise error
 
@@ -234,6 +232,23 @@ class OwnFlow:
                 measured |= each.result.metrics
         self._recorded().round_done(graph.round, measured, json.dumps(to_json(states), indent=1))
         return {name: each.result for name, each in done.items()}
+
+
+def _stages(workspace: str, round: int, seed: int) -> Any:
+    """The Prefect flow around a graph, for people who have none of their own.
+
+    Prefect hands a flow's function to the processes that take its stages, so it holds nothing: see `_under_way`.
+    """
+    from prefect.states import Cancelled
+
+    from rlhf_flows.engine.task import WAITING
+
+    flow, graph = _under_way.get()
+    waits = flow._work(graph)
+    if waits:
+        first = next(iter(waits.values()))
+        return Cancelled(name=WAITING, message=str(first), data=first)
+    return None
 
 
 def parameters_of(graph: Graph) -> dict[str, Any]:

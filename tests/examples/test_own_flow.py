@@ -111,6 +111,23 @@ def test_the_same_program_again_does_nothing_again(ran):
     assert len(stages) == len(EDGES) - 1  # the snapshot is taken anew, since people may have answered
 
 
+@pytest.mark.slow
+def test_two_processes_beside_it_come_to_the_same_weights(ran, tmp_path):
+    workspace, _, said, environment = ran
+    site = tmp_path / "site.yaml"
+    site.write_text("run_on: {workers: 2}")
+    again = subprocess.run(
+        [sys.executable, EXAMPLE, tmp_path / "other"], env={**environment, "RLHF_SITE": str(site)}, check=True,
+        capture_output=True, text=True, timeout=250,
+    )  # fmt: skip
+    assert "average (worker) ✔" in again.stdout
+    weights = [
+        {path.relative_to(folder): path.read_bytes() for path in (folder / "artifacts").rglob("*.safetensors")}
+        for folder in (workspace, tmp_path / "other")
+    ]
+    assert weights[0] and weights[0] == weights[1]
+
+
 def test_the_example_is_short_and_importing_it_runs_nothing():
     assert len(EXAMPLE.read_text().splitlines()) < 80
     spec = importlib.util.spec_from_file_location("example_of_a_flow", EXAMPLE)
