@@ -113,7 +113,7 @@ def test_the_same_program_again_does_nothing_again(ran):
 
 @pytest.mark.slow
 def test_two_processes_beside_it_come_to_the_same_weights(ran, tmp_path):
-    workspace, _, said, environment = ran
+    workspace, _, _, environment = ran
     site = tmp_path / "site.yaml"
     site.write_text("run_on: {workers: 2}")
     again = subprocess.run(

@@ -121,6 +121,7 @@ STAGES: Mapping[str, Stage] = {
             "base": Taken("policy"),
             "previous": PREVIOUS,
             "tuning": Taken("tuning"),
+            "member": Taken("reward", several=True),
         },
         {"annotators": 0.0, "measure_selection": False},
     ),
