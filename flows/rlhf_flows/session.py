@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -129,6 +131,7 @@ class Session:
         tracker_of(self.place, self.pipeline.pipeline).prepare()
         import_the_heavy()
         importlib.import_module("rlhf_flows.flows")  # and with it Prefect
+        atexit.register(gc.freeze)  # at the end nobody searches all this for garbage, which takes a second
         for node in Compiler(self.pipeline, self.registry).start():
             ingredients(node, {}, {}, self.registry)  # reads the code behind the first keys, once in this process
 
