@@ -1,4 +1,4 @@
-"""Champions that people chose over the gate's: rollbacks, and the contrary. Kept in the workspace, one file a pipeline.
+"""Champions that people chose over the gate's: rollbacks, and the contrary. A document a pipeline beside the artifacts.
 
 A campaign is replayed by every command that goes on with it; what was chosen counts from the round after which it was
 chosen, so that earlier rounds stay what they were.
@@ -11,14 +11,14 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from rlhf_core.errors import WorkspaceError
+from rlhf_core.feedback.lock import held
 from rlhf_core.tracking.registry import CHAMPION, ModelVersion
 from rlhf_core.tracking.tracker import Tracker
-from rlhf_flows.workspace import Workspace, write_atomically
+from rlhf_flows.workspace import Workspace, holder
 
 
 class Promotion(BaseModel):
@@ -40,8 +40,8 @@ class Promotion(BaseModel):
 
 def promotions(workspace: Workspace, pipeline: str, campaign: str = "") -> list[Promotion]:
     """The choices so far, oldest first; those of one campaign, where one is given."""
-    path = _path(workspace, pipeline)
-    found = [Promotion.model_validate(entry) for entry in json.loads(path.read_text())] if path.exists() else []
+    text = workspace.open_artifacts().read_text(_name(pipeline))
+    found = [Promotion.model_validate(entry) for entry in json.loads(text)] if text is not None else []
     return [one for one in found if campaign in ("", one.campaign)]
 
 
@@ -64,7 +64,7 @@ def promote(workspace: Workspace, pipeline: str, version: int, reason: str) -> t
     Raises WorkspaceError where there is no such version, where it is the champion already, or where a run that holds
     the workspace could promote at the same moment.
     """
-    with workspace.held(f"promote {pipeline}"):
+    with workspace.held(f"promote {pipeline}"), held(workspace.store_url, workspace.lock_name(pipeline), holder()):
         models = Tracker.open(workspace.folder, pipeline, workspace.mlflow_uri, workspace.mlflow_artifacts).models
         name = f"{pipeline}-policy"
         found, before = models.get(name, version), models.get(name, CHAMPION)
@@ -92,14 +92,14 @@ def promote(workspace: Workspace, pipeline: str, version: int, reason: str) -> t
             by=who,
             at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        # The workspace first: what a killed command left undone in the registry, the next run makes good.
+        # The choice first: what a killed command left undone in the registry, the next run makes good.
         kept = [entry.model_dump() for entry in [*promotions(workspace, pipeline), one]]
-        write_atomically(_path(workspace, pipeline), json.dumps(kept, indent=1))
+        workspace.open_artifacts().write_text(_name(pipeline), json.dumps(kept, indent=1))
         evidence = one.model_dump() | {"instead_of": before.version if before is not None else None}
         models.set_tags(found, {"rlhf.chosen": json.dumps(evidence, ensure_ascii=False)})
         models.set_alias(name, CHAMPION, version)
         return found, before
 
 
-def _path(workspace: Workspace, pipeline: str) -> Path:
-    return workspace.folder / "promotions" / f"{pipeline}.json"
+def _name(pipeline: str) -> str:
+    return f"promotions/{pipeline}.json"

@@ -30,7 +30,11 @@ def serve_user_interfaces(workspace: Workspace, port: int) -> None:
     commands = {"Prefect": [*python, "prefect", "server", "start", *local, str(port + 1)]}
     if not store.startswith("http"):
         mlflow = [*python, "mlflow", "server", "--workers", "1", *local, str(port), "--backend-store-uri", store]
-        commands["MLflow"] = [*mlflow, "--artifacts-destination", str(workspace.artifacts / "mlflow")]
+        commands["MLflow"] = [
+            *mlflow,
+            "--artifacts-destination",
+            workspace.mlflow_artifacts or str(workspace.artifacts / "mlflow"),
+        ]
     logs = workspace.folder / "logs"
     logs.mkdir(exist_ok=True)
     processes = {}

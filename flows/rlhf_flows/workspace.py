@@ -78,6 +78,10 @@ class Workspace:
         except ValueError as error:
             raise WorkspaceError(f"RLHF_CACHE_BYTES should be a number of bytes: {bound}.") from error
 
+    def lock_name(self, pipeline: str) -> str:
+        """The name of the lock that keeps two runs of a pipeline apart which share a store and an artifact root."""
+        return f"{pipeline} {self.open_artifacts().url('')}"
+
     @property
     def store_url(self) -> str:
         """SQLAlchemy URL of the feedback store (RLHF_STORE_URL, e.g. a PostgreSQL one)."""

@@ -100,6 +100,8 @@ class RoundData:
     """Wall time by stage."""
     mlflow: str = ""
     """The round's page in MLflow, `#/experiments/.../runs/...`."""
+    graph: str = ""
+    """The stages that made it, drawn as text."""
     snapshot: str = ""
     """Digest of the feedback."""
     policy: str = ""

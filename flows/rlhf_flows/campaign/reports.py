@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from rlhf_flows.stages.context import StageResult
 from rlhf_flows.stages.tune import trial_rows
 from rlhf_flows.workspace import write_atomically
 
+GRAPH_WIDTH = 140
+"""Columns of the drawing of the stages."""
 SHOWN_STAGES = ("warm_start", "reward", "optimize")
 """Stages whose training curves are worth a figure."""
 
@@ -31,7 +34,7 @@ def round_report(record: CampaignRecord, campaign: Campaign) -> Path:
     champion = campaign.rounds[campaign.champion_before(last.round)] if last.round else None
     page = pages.round_report(
         _about(record),
-        _data(record, last),
+        replace(_data(record, last), graph=campaign.graph_text(GRAPH_WIDTH)),
         champion=_data(record, champion, files=False) if champion is not None else None,
         first=_data(record, campaign.rounds[0], files=False),
     )

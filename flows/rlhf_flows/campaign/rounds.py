@@ -21,6 +21,7 @@ from rlhf_flows.graph import Graph, Node
 from rlhf_flows.graph.build import Compiler
 from rlhf_flows.graph.draft import policy_node
 from rlhf_flows.graph.parts import Asked, Standing
+from rlhf_flows.graph.states import NodeState
 from rlhf_flows.promotions import Promotion, champion_round
 from rlhf_flows.stages.context import StageResult
 from rlhf_flows.stages.judge import merged
@@ -146,14 +147,22 @@ class Campaign:
     def graph_json(self) -> str:
         """The graph of the round that was finished last, as `rlhf graph --format json` prints it."""
         from rlhf_flows.graph.render import to_json
-        from rlhf_flows.graph.states import NodeState
 
-        states = [
+        return json.dumps(to_json(self._states()), indent=1)
+
+    def graph_text(self, width: int) -> str:
+        """The same as `rlhf graph` draws it, `width` columns wide."""
+        from rlhf_flows.graph.render import to_text
+
+        number = self.rounds[-1].round
+        return to_text(self._states(), f"round {number}" if number else "start", width)
+
+    def _states(self) -> list[NodeState]:
+        return [
             NodeState(node, "cached", self.memory.finished[node.id].key, result=self._result(node.id).summary)
             for node in self.nodes
             if node.id in self.memory.finished
         ]
-        return json.dumps(to_json(states), indent=1)
 
     def _run(self, graph: Graph) -> dict[str, Waiting]:
         """Work through a graph of the coming round, and keep its nodes for `graph_json`."""
