@@ -9,7 +9,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from multiprocessing.util import Finalize
 from typing import Any
+
+from rlhf_core.errors import RlhfError
 
 
 @lru_cache(maxsize=1)
@@ -31,13 +34,21 @@ def begin_worker(threads: int) -> None:
     # Ctrl-C on the terminal reaches every process. It is for the stage, where there is one: see `interruptible`.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_run, name="end with the run", daemon=True).start()
+    # After the queues to the run are empty, which is at -5, nothing is left to do; taking the interpreter down with all
+    # that was imported would make the run wait for seconds.
+    Finalize(None, os._exit, args=(0,), exitpriority=-100)
     import_the_heavy()
+
+
+class Interrupted(RlhfError):
+    """A stage in a process beside the run was told to stop."""
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Within, the first interruption of a process beside the run raises KeyboardInterrupt, and later ones do not
-    disturb what is written down then. Processes that look after interruptions themselves keep their way.
+    disturb what is written down then; it arrives at the run as `Interrupted`, because the pool of processes forgets a
+    stage that ends with anything but an Exception. Processes that look after interruptions themselves keep their way.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         yield
@@ -45,6 +56,8 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, _interrupt_once)
     try:
         yield
+    except KeyboardInterrupt as error:
+        raise Interrupted("the stage was interrupted.") from error
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import BrokenExecutor, CancelledError
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -86,6 +88,13 @@ class Runners:
         if self._open.get(handed.place) is runner and runner.broken():
             del self._open[handed.place]
             runner.stop()
+
+
+def is_death(error: BaseException) -> bool:
+    """Whether what a runner raised instead of a state means that a worker is gone, or the way to it."""
+    if isinstance(error, BrokenExecutor | CancelledError | asyncio.CancelledError | OSError):
+        return True
+    return not isinstance(error, Exception) or type(error).__name__ == "KilledWorker"  # Dask's
 
 
 def words(place: Where) -> str:

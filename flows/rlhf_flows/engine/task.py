@@ -47,6 +47,9 @@ def stage(job: str, inputs: Mapping[str, str]) -> Any:
     except RlhfError as error:
         get_run_logger().error("%s", error)
         return Failed(message=str(error), data=error)
+    except SystemExit as error:
+        ended = PluginError(f"a plugin ended the program: {error!r}.", where=f"stage {work.node.id}")
+        return Failed(message=str(ended), data=ended)
     if work.node.cached:
         Results(artifacts_of(work.place)).put(work.key, result)
     forget_checkpoints(work.place.here(), work.key)

@@ -72,11 +72,13 @@ class Shown:
 
 def show_lost(task_run: Any, reason: str) -> None:
     """A task run whose worker died says so, instead of running for ever."""
+    from httpx import HTTPStatusError
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
     from prefect.states import Crashed
 
-    with get_client(sync_client=True) as client, suppress(ObjectNotFound):  # it died before Prefect heard of the run
+    # Where the worker died before it told Prefect of the run there is nothing to end.
+    with get_client(sync_client=True) as client, suppress(ObjectNotFound, HTTPStatusError):
         client.set_task_run_state(task_run, Crashed(message=f"the worker is gone: {reason}"), force=True)
 
 

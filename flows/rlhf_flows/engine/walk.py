@@ -13,7 +13,7 @@ from rlhf_core.errors import RlhfError, Waiting
 from rlhf_core.pipeline.placement import limits_of
 from rlhf_flows.engine.job import Job
 from rlhf_flows.engine.results import Finished
-from rlhf_flows.engine.runners import Handed, words
+from rlhf_flows.engine.runners import Handed, is_death, words
 from rlhf_flows.engine.visible import show_lost
 from rlhf_flows.engine.worker import shown_on
 from rlhf_flows.graph import Graph, Node
@@ -26,6 +26,17 @@ DEATHS = 3
 """How often a stage may lose the worker that it runs on before that is an error."""
 
 
+class NotTaken(RlhfError):
+    """A stage that could not even be handed to its worker: no worker would take it."""
+
+    def __init__(self, node: Node, error: BaseException) -> None:
+        super().__init__(
+            f"`{node.name}` could not be handed to its worker: {_first_line(error)}",
+            where=f"stage {node.id}",
+            remedy="Workers need the same packages as the run, in the same versions, on every machine.",
+        )
+
+
 class LostWorker(RlhfError):
     """The worker that a stage ran on is gone, again and again."""
 
@@ -33,8 +44,7 @@ class LostWorker(RlhfError):
         super().__init__(
             f"the worker of `{node.name}` was lost {times} times: {_first_line(error)}",
             where=f"stage {node.id}",
-            remedy="Systems kill what takes too much memory: give it more, or run less side by side (`run_on`). "
-            "Workers on other machines need the same packages as the run.",
+            remedy="Systems kill what takes too much memory: give it more, or run less side by side (`run_on`).",
         )
 
 
@@ -151,6 +161,9 @@ class Walk:
         error = future.exception()
         if error is None and not future.result().is_crashed():
             self._ended(started, future.result())
+            return
+        if error is not None and not is_death(error):
+            self._failed(started, NotTaken(started.node, error))
             return
         # The worker died, and not the stage: another one goes on from its checkpoint, or begins anew.
         what = error or RuntimeError(future.result().message)

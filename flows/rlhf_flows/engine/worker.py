@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -64,9 +65,12 @@ def _alone(job: Job) -> Iterator[StageResult | None]:
     descriptor = hold(path, wait=False)
     waited = descriptor is None
     if descriptor is None:
-        Shown(job.node).note("another process is at work on this stage, and is waited for")
+        holder = path.read_text() if path.exists() else ""
+        Shown(job.node).note(f"process {holder or 'unknown'} is at work on this stage already, and is waited for")
         descriptor = hold(path)
     assert descriptor is not None
+    os.truncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()} on {socket.gethostname()}".encode())
     try:
         yield Results(artifacts_of(job.place)).get(job.key) if waited and job.node.cached else None
     finally:

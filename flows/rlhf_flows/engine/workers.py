@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from concurrent.futures import wait
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -23,7 +23,7 @@ class Workers:
         threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // workers))
         self._pool = ProcessPoolTaskRunner(max_workers=workers, initializer=begin_worker, initargs=(threads,))
         self._pool.__enter__()
-        self._under_way: set[Any] = set()
+        self._under_way: list[Any] = []
         for _ in range(workers):
             self._pool._executor.submit(int)  # type: ignore[union-attr]  # all of them start now, and import
 
@@ -32,8 +32,7 @@ class Workers:
         # Prefect keeps the flow run that the first task belongs to for all later ones; a campaign has several.
         self._pool._cached_context = self._pool._cached_env = None
         future: Any = self._pool.submit(task, **handed)
-        self._under_way.add(future.wrapped_future)
-        future.wrapped_future.add_done_callback(self._under_way.discard)
+        self._under_way = [*(each for each in self._under_way if not each.done()), future.wrapped_future]
         return future
 
     def broken(self) -> bool:
@@ -45,7 +44,9 @@ class Workers:
         processes = [each.pid for each in (getattr(self._pool._executor, "_processes", None) or {}).values()]
         for pid in processes:
             _send(pid, signal.SIGINT)
-        wait(set(self._under_way), timeout=PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while not all(future.done() for future in self._under_way) and time.monotonic() < deadline:
+            time.sleep(0.05)
         for pid in processes:
             _send(pid, signal.SIGKILL)
         self.close()
