@@ -6,7 +6,7 @@ Two who look after them: the next run of the same workspace, which knows that it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +21,13 @@ MISSED = 3
 """Heartbeats that a run may miss."""
 
 
-def end_leftovers(workspace: Path) -> int:
-    """End what earlier processes left under way in `workspace`; how many runs. Whoever calls holds the workspace."""
+def end_leftovers(workspace: Path, flows: Sequence[str] = FLOWS) -> int:
+    """End what earlier processes left under way of `flows` in `workspace`; how many runs. Whoever calls holds the
+    workspace.
+    """
     from prefect.client.schemas.filters import FlowFilter
 
-    named = FlowFilter.model_validate({"name": {"any_": list(FLOWS)}})
+    named = FlowFilter.model_validate({"name": {"any_": list(flows)}})
     return _crash(
         lambda run: run.parameters.get("workspace") == str(workspace), "its process was stopped", flow_filter=named
     )

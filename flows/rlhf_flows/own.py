@@ -79,7 +79,7 @@ def own_flow(
         import_the_heavy()
         artifacts_at = f"{name} {folder.artifacts_root or folder.artifacts}"
         with server.answering(), held(folder.store_url, artifacts_at, holder()), Runners(places) as runners:
-            end_leftovers(folder.folder)
+            end_leftovers(folder.folder, (title,))
             flow = OwnFlow(name, seed, folder, places, runners, display or Display(), purpose, parameters)
             try:
                 yield flow

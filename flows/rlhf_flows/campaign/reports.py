@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,11 +90,7 @@ def _data(record: CampaignRecord, done: RoundSummary, *, files: bool = True) -> 
         round=done.round,
         metrics={**(feedback.metrics if feedback else {}), **done.metrics},
         decision=decision,
-        curves={
-            name: read_curves(record.artifacts.read_text(curve_name(stages[name])))
-            for name in SHOWN_STAGES
-            if name in stages
-        },
+        curves={name: _curves(record, stages, name) for name in SHOWN_STAGES if name in stages},
         calibration=_calibration(record, done) if files else [],
         samples=samples,
         feedback=_feedback(feedback) if feedback else None,
@@ -115,6 +112,16 @@ def _tables(record: CampaignRecord, done: RoundSummary) -> dict[str, list[dict[s
     if done.tuning is not None and record.pipeline.tune is not None:
         tables["reward_model_trials"] = trial_rows(artifacts.path(done.tuning), record.pipeline.tune.metric)
     return tables
+
+
+def _curves(record: CampaignRecord, stages: Mapping[str, str], name: str) -> dict[str, list[tuple[int, float]]]:
+    """A stage's curves, with those of the stages that fitted its members; `stages` are the round's, with their keys."""
+    keys = [key for each, key in stages.items() if each == name or each.startswith(f"{name}_member_")]
+    return {
+        metric: points
+        for key in keys
+        for metric, points in read_curves(record.artifacts.read_text(curve_name(key))).items()
+    }
 
 
 def _calibration(record: CampaignRecord, done: RoundSummary) -> list[CalibrationBin]:

@@ -70,6 +70,8 @@ class StageRecord:
         last = self._last()
         self.run.log_metric_objects(result.metrics, last)
         self.run.log_metrics({"seconds": result.seconds}, last)
+        if "rlhf.error" in self.run.tags:
+            tags["rlhf.error"] = ""  # of an earlier try
         self.run.set_tags({"rlhf.artifact": result.ref.uri, "rlhf.summary": result.summary, **tags})
         self.run.finish()
         self.curve.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from rlhf_core.pipeline import Ask
 from rlhf_core.plugins import Use
 from rlhf_core.plugins.registry import files_digest
 from rlhf_flows.graph.draft import Draft, named, numbered, policy_of, role, samples_of
+from rlhf_flows.graph.members import members_of
 from rlhf_flows.graph.node import Graph, Input
 from rlhf_flows.graph.parts import Standing
 from rlhf_flows.graph.pieces import Pieces
@@ -165,6 +166,21 @@ class Compiler(Pieces):
             previous = self.parts.reward_of(number - 1)
             learnt_from = {"snapshot": feedback, "base": policy_of(0), "previous": previous}
         tuning = self._tuning(draft, learnt_from) if pipeline.tune is not None and learnt_from else None
+        learnt_from["tuning"] = tuning
+        members: dict[str, Input | None] = {
+            f"member_{member}": draft.add(
+                f"reward_member_{member}",
+                "members:fit_member",
+                "reward",
+                stage="reward",
+                title=f"reward {member}",
+                plugins=[self._reward_role(), self._policy_role()],
+                settings={"annotators": pipeline.test.annotators, "member": member},
+                inputs=learnt_from,
+                seed_of="reward",
+            )
+            for member in members_of(self.registry, use, pipeline.tune)
+        }
         reward = draft.add(
             "reward",
             "learn:fit_reward",
@@ -174,7 +190,7 @@ class Compiler(Pieces):
                 "annotators": pipeline.test.annotators,
                 "measure_selection": pipeline.ask is not None and pipeline.ask.measure_selection,
             },
-            inputs={**learnt_from, "tuning": tuning},
+            inputs={**learnt_from, **members},
         )
         reward = self._steps(draft, "after reward", reward, {"data": self.parts.data, "snapshot": feedback})
         if pipeline.patches:

@@ -38,8 +38,9 @@ class Draft:
         inputs: dict[str, Input | None] | None = None,
         reads_metrics: bool = False,
         cached: bool = True,
+        seed_of: str = "",
     ) -> Input:
-        """Add a node; what another node takes from it."""
+        """Add a node; what another node takes from it. A part of another stage's work has the seed of that one."""
         identity = f"{self.round}/{name}"
         self.nodes[identity] = Node(
             id=identity,
@@ -50,7 +51,7 @@ class Draft:
             gives=gives,
             pipeline=self.pipeline,
             round=self.round,
-            seed=node_seed(self.seed, name, self.round),
+            seed=node_seed(self.seed, seed_of or name, self.round),
             plugins=tuple(role for role in plugins if role is not None),
             settings=settings or {},
             inputs={key: given for key, given in (inputs or {}).items() if given is not None},

@@ -43,6 +43,7 @@ from rlhf_flows.stages.artifacts_io import (
     tuned,
 )
 from rlhf_flows.stages.context import Outcome, StageContext
+from rlhf_flows.stages.join import fit_or_join
 
 SHOWN_PATCHES = 10
 """Examples that an error shows."""
@@ -96,7 +97,7 @@ def fit_reward(context: StageContext) -> Outcome:
     summary = "nothing to learn"
     if model.learns_from:
         job, test, strangers = fit_job(context, use)
-        metrics = dict(model.fit(job))
+        metrics = fit_or_join(context, model, job)
         held_out = test if test.pairs() or test.ratings() else job.validation
         if held_out is job.validation:
             context.run.note("no feedback on test prompts yet: measured on the validation prompts")
