@@ -103,6 +103,8 @@ class Scheduler:
         self.display = display
         self.record = record
         self.runners = runners
+        self.kept: list[str] = []
+        """Results as Prefect knows them."""
 
     def run(self, graph: Graph) -> dict[str, Waiting]:
         """Run every node that is not finished yet. Those that wait for people are returned; what does not depend on

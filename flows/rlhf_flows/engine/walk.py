@@ -197,7 +197,10 @@ class Walk:
         if error is not None:
             self._failed(started, error)
             return
-        result = StageResult.model_validate_json(state.result(_sync=True))
+        text = state.result(_sync=True)
+        # Prefect tells by the place in memory which run a result came from, so that the text must not be given up.
+        self.scheduler.kept.append(text)
+        result = StageResult.model_validate_json(text)
         self.memory.finished[node.id] = Finished(
             key=job.key, result=result, task_run=str(state.state_details.task_run_id or "")
         )
