@@ -48,7 +48,7 @@ ASKED = [{"use": "simulated_panel", "prefix": f"panel-{number}", "judge": JUDGE}
 JUDGED = [{"use": "win_rate", "judge": "gold", "shown": number} for number in range(1, 5)]
 SIDE_BY_SIDE = (
     f"ask.annotators={json.dumps(ASKED)}", f"evaluate={json.dumps(JUDGED)}", f"gold={json.dumps(JUDGE)}",
-    "ask.questions=80", "test.prompts=20",
+    "ask.questions=80", "data.0.prompts=600", "test.prompts=60",
 )  # fmt: skip
 PARTS = ("edges", "start", "history", "workers")
 
@@ -110,8 +110,8 @@ def run(version: Version, pipeline: Path, workspace: Path, sets: Sequence[str], 
     return Ran(began, time.monotonic() - clock, used.ru_utime + used.ru_stime)
 
 
-def stages(workspace: Path, since: float) -> list[Stage]:
-    """The stages that ended since a moment, the first one first."""
+def stages(workspace: Path, since: float = 0.0, first_round: int = 0) -> list[Stage]:
+    """The stages of a round, and of those after it, that began since a moment, the first one first."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{workspace.absolute() / 'mlflow.db'}")
@@ -119,11 +119,9 @@ def stages(workspace: Path, since: float) -> list[Stage]:
     found = []
     for each in client.search_runs(experiments, "tags.`rlhf.level` = 'stage'", max_results=10_000):
         tags, ended = each.data.tags, (each.info.end_time or 0) / 1000
-        if ended > since and "rlhf.cached" not in tags:
-            began = ended - each.data.metrics["seconds"]
-            # Before this run, the stage's book was only opened again: it was known already.
-            if began > since:
-                found.append(Stage(tags["rlhf.stage"], int(tags["rlhf.round"]), began, ended))
+        began, number = ended - each.data.metrics["seconds"], int(tags["rlhf.round"])
+        if began > since and number >= first_round:
+            found.append(Stage(tags["rlhf.stage"], number, began, ended))
     return sorted(found, key=lambda stage: stage.began)
 
 
@@ -136,9 +134,10 @@ def covered(found: Sequence[Stage]) -> float:
     return total
 
 
-def costs(name: str, ran: Ran, workspace: Path) -> dict[str, float]:
-    """Start-up and overhead of a run that did some stages."""
-    found = stages(workspace, ran.began)
+def costs(name: str, ran: Ran, workspace: Path, first_round: int) -> dict[str, float]:
+    """Start-up and overhead of a run that found what lies before a round finished."""
+    # A version that goes through finished stages again writes that they ended again: they are left out by their round.
+    found = stages(workspace, ran.began, first_round)
     start = found[0].began - ran.began
     rest = ran.wall - start
     return {
@@ -153,11 +152,10 @@ def costs(name: str, ran: Ran, workspace: Path) -> dict[str, float]:
 def measure_start(version: Version, options: argparse.Namespace, folder: Path) -> dict[str, float]:
     """Cold, one more round, and everything cached."""
     pipeline, sets = options.pipeline, options.set
-    cold = costs("cold", run(version, pipeline, folder, sets), folder)
-    rounds = max(stage.round for stage in stages(folder, 0))
-    more = run(version, pipeline, folder, sets, "--rounds", str(rounds + 1))
-    warm = costs("warm", more, folder)
-    cached = run(version, pipeline, folder, sets, "--rounds", str(rounds + 1))
+    cold = costs("cold", run(version, pipeline, folder, sets), folder, 0)
+    coming = 1 + max(stage.round for stage in stages(folder))
+    warm = costs("warm", run(version, pipeline, folder, sets, "--rounds", str(coming)), folder, coming)
+    cached = run(version, pipeline, folder, sets, "--rounds", str(coming))
     return {**cold, **warm, "cached_total_s": cached.wall, "cached_cpu_s": cached.processor}
 
 
@@ -167,7 +165,7 @@ def measure_history(version: Version, options: argparse.Namespace, folder: Path)
     for finished in (1, options.history):
         run(version, TINY, folder, QUICK, "--rounds", str(finished))
         ran = run(version, TINY, folder, QUICK, "--rounds", str(finished + 1))
-        found |= costs(f"after_{finished}", ran, folder)
+        found |= costs(f"after_{finished}", ran, folder, finished + 1)
     return found
 
 
@@ -181,7 +179,7 @@ def measure_workers(version: Version, options: argparse.Namespace, folder: Path)
         shutil.copytree(begun, workspace)
         placed = (f"run_on.workers={workers}",) if version.checkout is None else ()
         ran = run(version, TINY, workspace, (*QUICK, *SIDE_BY_SIDE, *placed), "--rounds", "2")
-        done = stages(workspace, ran.began)
+        done = stages(workspace, ran.began, first_round=2)
         for kind, before in (("answers", "questions"), ("evaluate", "samples")):
             start = max(stage.ended for stage in done if stage.name.startswith(before))
             end = max(stage.ended for stage in done if stage.name.startswith(kind))
