@@ -60,21 +60,20 @@ class DaskCluster:
 
     def __init__(self, place: Dask) -> None:
         try:
-            from prefect_dask import DaskTaskRunner
+            from prefect_dask.task_runners import DaskTaskRunner
         except ImportError as error:
             raise _missing("dask") from error
         self.address = place.cluster()
         if self.address is not None:
-            self._runner = DaskTaskRunner(address=self.address)
+            where: dict[str, Any] = {"address": self.address}
         else:
             cluster = {"n_workers": place.workers or 1, "threads_per_worker": 1, "dashboard_address": None}
-            if place.resources:
-                cluster["resources"] = place.resources
-            self._runner = DaskTaskRunner(cluster_kwargs=cluster)
+            where = {"cluster_kwargs": cluster | ({"resources": place.resources} if place.resources else {})}
+        self._runner: Any = DaskTaskRunner(**where)
         self._under_way: list[Any] = []
         self._runner.__enter__()
         try:
-            _ = self._runner.client
+            self._runner.client  # noqa: B018  # connects
         except (OSError, TimeoutError, ValueError) as error:
             raise _unreachable("Dask scheduler", str(self.address), "DASK_SCHEDULER_ADDRESS", error) from error
 

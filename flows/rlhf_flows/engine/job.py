@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,8 +76,25 @@ class Job(BaseModel):
     """What the key was made of: a worker with other code than the run's is told so, and stops."""
     place: Place
     tracked: Tracked
+    variables: tuple[str, ...] = ()
+    """Names of the variables that lead the run to its servers: a worker without them would read and write elsewhere."""
     known: StageResult | None = None
     """The result, where it is known already and nothing has to be done."""
+
+    def expect_servers(self) -> None:
+        """Raise WorkspaceError where this process lacks a variable that leads the run to a server."""
+        missing = [name for name in self.variables if not os.environ.get(name)]
+        if missing:
+            raise WorkspaceError(
+                f"this worker does not know the servers that the run uses: {' and '.join(missing)} not set.",
+                where=f"stage {self.node.id} on {socket.gethostname()}",
+                remedy="Start workers with the variables that the run has.",
+            )
+
+
+def server_variables() -> tuple[str, ...]:
+    """Which variables lead this process to servers."""
+    return tuple(name for name in ("RLHF_STORE_URL", "RLHF_MLFLOW_URI") if os.environ.get(name))
 
 
 @lru_cache(maxsize=8)

@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import BrokenExecutor, CancelledError
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from rlhf_core.pipeline.placement import Dask, OnThisMachine, Placement, Ray, place_of, workers_of
 from rlhf_flows.engine.clusters import DaskCluster, RayCluster
@@ -17,6 +17,22 @@ if TYPE_CHECKING:
 Where = OnThisMachine | Ray | Dask
 
 
+class Runner(Protocol):
+    """One of Prefect's task runners, opened."""
+
+    def submit(self, place: Any, task: Any, **handed: Any) -> Any:
+        """Hand over a task with what its place reserves; its future."""
+
+    def broken(self) -> bool:
+        """Whether it takes no more."""
+
+    def stop(self) -> None:
+        """End now, whatever is under way."""
+
+    def close(self) -> None:
+        """End, once what is under way has ended."""
+
+
 @dataclass
 class Handed:
     """A stage that a runner took."""
@@ -25,7 +41,7 @@ class Handed:
     """Prefect's."""
     place: str
     """Name of the runner's place."""
-    runner: Any
+    runner: Runner
 
     def state(self) -> Any:
         """The final state of its task run, once there is one. Raises where the worker was lost."""
@@ -48,7 +64,7 @@ class Runners:
 
     def __init__(self, placement: Placement) -> None:
         self.placement = placement
-        self._open: dict[str, Any] = {}
+        self._open: dict[str, Runner] = {}
         self._handed: list[Handed] = []
 
     def __enter__(self) -> Self:
@@ -110,7 +126,7 @@ def _name(place: Where) -> str:
     return f"dask {place.cluster()} {place.workers}" if isinstance(place, Dask) else place
 
 
-def _runner(place: Where, workers: int) -> Any:
+def _runner(place: Where, workers: int) -> Runner:
     if isinstance(place, Ray):
         return RayCluster(place)
     if isinstance(place, Dask):

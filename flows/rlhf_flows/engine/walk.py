@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlhf_core.errors import RlhfError, Waiting
 from rlhf_core.pipeline.placement import limits_of
-from rlhf_flows.engine.job import Job
+from rlhf_flows.engine.job import Job, server_variables
 from rlhf_flows.engine.results import Finished
 from rlhf_flows.engine.runners import Handed, is_death, words
 from rlhf_flows.engine.visible import show_lost
@@ -112,6 +112,7 @@ class Walk:
             ingredients=prepared.ingredients,
             place=self.scheduler.place,
             tracked=self.scheduler.record.tracked(node.round),
+            variables=server_variables(),
             known=prepared.known,
         )
 
@@ -124,7 +125,7 @@ class Walk:
             # tag, which takes two seconds after every long stage.
             task_run_name=f"{node.name}, round {node.round}",
             retries=limits.retries,
-            retry_delay_seconds=limits.waits() or None,
+            retry_delay_seconds=limits.waits() or 0,
             timeout_seconds=limits.timeout,
         )
 
@@ -146,7 +147,7 @@ class Walk:
         from prefect.client.schemas.objects import TaskRunResult
 
         before = self._predecessors(started.node)
-        runs = {TaskRunResult(id=done.task_run) for done in before.values() if done.task_run}  # type: ignore[arg-type]
+        runs = {TaskRunResult(id=done.task_run) for done in before.values() if done.task_run}
         parameters = {
             "job": started.job.model_dump_json(),
             "inputs": {name: done.result.model_dump_json() for name, done in before.items()},

@@ -51,6 +51,7 @@ def do(job: Job, results: Mapping[str, StageResult]) -> StageResult:
 
     Raises what the stage's body raises; DamagedArtifact where an input is not what its digest says.
     """
+    job.expect_servers()
     import_the_heavy()
     with interruptible(), _alone(job) as known:
         return known or _do(job, results)

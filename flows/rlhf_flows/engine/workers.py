@@ -27,7 +27,7 @@ class Workers:
         for _ in range(workers):
             self._pool._executor.submit(int)  # type: ignore[union-attr]  # all of them start now, and import
 
-    def submit(self, _place: object, task: Any, **handed: Any) -> Any:
+    def submit(self, place: object, task: Any, **handed: Any) -> Any:
         """Hand over a task; its future."""
         # Prefect keeps the flow run that the first task belongs to for all later ones; a campaign has several.
         self._pool._cached_context = self._pool._cached_env = None

@@ -1,4 +1,6 @@
-"""What the scheduler does with a graph whose stages do next to nothing, with real tasks in this process."""
+"""What the scheduler does with a graph whose stages do next to nothing: here, in processes beside it, on Dask."""
+
+import os
 
 import pytest
 
@@ -84,3 +86,32 @@ def test_a_stage_that_takes_too_long_is_given_up(engine):
 def test_a_plugin_that_ends_the_program_ends_its_stage(engine):
     with pytest.raises(PluginError, match=r"ended the program: SystemExit\(3\)"):
         engine.run(graph(node("a", exits=3)))
+
+
+def test_in_processes_stages_run_side_by_side_and_what_they_say_arrives(engine, tmp_path):
+    meeting = {"meet": str(tmp_path / "meeting"), "parties": 2, "note": "rows were left out"}
+    waits = engine.run(
+        graph(node("a"), node("b", after=["a"], **meeting), node("c", after=["a"], **meeting), node("asked", people=2)),
+        run_on={"workers": 2},
+    )
+    assert engine.text("b") == "b(a())"
+    pids = {engine.finished[f"1/{name}"].result.info["pid"] for name in "bc"}
+    assert len(pids) == 2 and os.getpid() not in pids
+    assert engine.said.notes == ["rows were left out"] * 2
+    assert str(waits["1/asked"]).startswith("waiting for 2 answers")
+    runs = engine.task_runs()
+    assert [each.id for each in runs["b"].task_inputs["inputs"]] == [runs["a"].id]
+
+
+def test_on_dask_a_stage_is_the_same_and_says_the_same(engine):
+    pytest.importorskip("prefect_dask", reason="the extra `dask` is not installed")
+    stages = graph(node("a"), node("b", after=["a"], note="rows were left out"), node("asked", people=2))
+    waits = engine.run(stages, run_on={"default": {"dask": {"workers": 1}}})
+    assert engine.text("b") == "b(a())"
+    assert engine.finished["1/b"].result.info["pid"] != os.getpid()
+    assert engine.said.notes == ["rows were left out"]
+    assert str(waits["1/asked"]).startswith("waiting for 2 answers")
+    runs = engine.task_runs()
+    assert [each.id for each in runs["b"].task_inputs["inputs"]] == [runs["a"].id]
+    with pytest.raises(DataError, match="7 is no label"):
+        engine.run(graph(node("bad", mistake="7 is no label.")), run_on={"default": {"dask": {"workers": 1}}})

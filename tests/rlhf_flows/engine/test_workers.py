@@ -1,4 +1,4 @@
-"""Stages in processes beside the run: side by side, killed, interrupted, and with other code."""
+"""Stages in processes beside the run that fail, are killed, or are interrupted."""
 
 import os
 import signal
@@ -12,25 +12,9 @@ from played_stages import graph, node
 from rlhf_core.errors import DataError
 
 TWO = {"workers": 2}
+pytestmark = pytest.mark.slow  # opening a pool takes ten seconds and more
 
 
-def test_they_run_side_by_side_and_what_they_say_arrives(engine, tmp_path):
-    meeting = {"meet": str(tmp_path / "meeting"), "parties": 2, "note": "rows were left out"}
-    waits = engine.run(
-        graph(node("a"), node("b", after=["a"], **meeting), node("c", after=["a"], **meeting), node("asked", people=2)),
-        run_on=TWO,
-    )
-    assert engine.text("b") == "b(a())"
-    pids = {engine.finished[f"1/{name}"].result.info["pid"] for name in "bc"}
-    assert len(pids) == 2 and os.getpid() not in pids
-    assert engine.said.notes == ["rows were left out"] * 2
-    assert str(waits["1/asked"]).startswith("waiting for 2 answers")
-    runs = engine.task_runs()
-    assert [each.id for each in runs["b"].task_inputs["inputs"]] == [runs["a"].id]
-    assert not any(map(_lives, pids))
-
-
-@pytest.mark.slow
 def test_a_failure_keeps_what_ran_beside_it_and_starts_nothing_more(engine):
     stages = graph(node("bad", mistake="7 is no label."), node("slow", sleep=2), node("later", after=["slow"]))
     with pytest.raises(DataError) as caught:
@@ -39,7 +23,6 @@ def test_a_failure_keeps_what_ran_beside_it_and_starts_nothing_more(engine):
     assert set(engine.finished) == {"1/slow"}
 
 
-@pytest.mark.slow
 def test_a_dead_worker_is_replaced_and_the_stage_goes_on_beside_the_others(engine, tmp_path):
     stages = graph(
         node("a", dies=1, sleep=0.5, tally=str(tmp_path / "a")), node("b", sleep=1), node("c", after=["a", "b"])
@@ -50,7 +33,6 @@ def test_a_dead_worker_is_replaced_and_the_stage_goes_on_beside_the_others(engin
     assert any(note.startswith("the worker of a is gone") for note in engine.said.notes)
 
 
-@pytest.mark.slow
 def test_a_stage_that_kills_its_workers_ends_the_run_in_one_paragraph(engine, tmp_path):
     from rlhf_flows.engine.walk import LostWorker
 
@@ -61,7 +43,6 @@ def test_a_stage_that_kills_its_workers_ends_the_run_in_one_paragraph(engine, tm
     assert engine.task_runs()["a"].state_name == "Crashed"
 
 
-@pytest.mark.slow
 def test_an_interrupted_run_ends_within_seconds_and_leaves_nobody_at_work(engine, tmp_path):
     def interrupt():
         deadline = time.monotonic() + 60
