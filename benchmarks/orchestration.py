@@ -7,8 +7,8 @@ Parts (`--parts`, by default all):
 - `start`: a campaign in a fresh workspace (cold), one more round of it (warm), and the same command again (cached).
   Seconds until the first stage begins; the share of the wall time after that which is no stage's; processor seconds.
 - `history`: seconds until the first stage of the round after 1 and after 30 finished rounds of a tiny campaign.
-- `workers`: wall time of the annotators and of the evaluators of a round, with one worker and with two; each asks a
-  judge that takes a fixed amount of work for every sample.
+- `workers`: wall time of a round's four annotators, whose judge waits for each sample as for a model behind a server,
+  and of its four evaluators, whose judge computes; with one worker and with two. Two need two idle cores to compute.
 
 With `--before CHECKOUT`, a folder with another version of this project, `start`, `history` and `workers` are measured
 with both, one after the other in each of the `--repeats`, so that what else the machine does meets both; the medians
@@ -41,22 +41,26 @@ QUICK = (
     "test.prompts=4",
 )  # fmt: skip
 """Settings that make the tiny campaign's rounds as short as they can be."""
-WORK = 75_000
-"""Rounds of hashing for each sample that the judge of `workers` is asked about: some 40 milliseconds."""
-JUDGE = {"use": "callable", "function": "orchestration:laborious", "options": {"work": WORK}}
-ASKED = [{"use": "simulated_panel", "prefix": f"panel-{number}", "judge": JUDGE} for number in range(1, 5)]
+SECONDS = 0.04
+"""What a judge of `workers` takes for each sample: waiting, as for a model behind a server, or at work."""
+ROUNDS = 75_000
+"""Rounds of hashing that take about as long on a core of its own."""
+WAITS = {"use": "callable", "function": "orchestration:judged", "options": {"seconds": SECONDS}}
+WORKS = {"use": "callable", "function": "orchestration:judged", "options": {"rounds": ROUNDS}}
+ASKED = [{"use": "simulated_panel", "prefix": f"panel-{number}", "judge": WAITS} for number in range(1, 5)]
 JUDGED = [{"use": "win_rate", "judge": "gold", "shown": number} for number in range(1, 5)]
 SIDE_BY_SIDE = (
-    f"ask.annotators={json.dumps(ASKED)}", f"evaluate={json.dumps(JUDGED)}", f"gold={json.dumps(JUDGE)}",
+    f"ask.annotators={json.dumps(ASKED)}", f"evaluate={json.dumps(JUDGED)}", f"gold={json.dumps(WORKS)}",
     "ask.questions=80", "data.0.prompts=600", "test.prompts=60",
 )  # fmt: skip
 PARTS = ("edges", "start", "history", "workers")
 
 
-def laborious(prompt: Any, sample: Any, work: int) -> float:
-    """A judge that takes its time: a score from the text alone, after `work` rounds of hashing."""
+def judged(prompt: Any, sample: Any, seconds: float = 0.0, rounds: int = 1) -> float:
+    """A judge that takes its time: a score from the text alone, after a wait and some rounds of hashing."""
+    time.sleep(seconds)
     text = str(sample.text).encode()
-    return hashlib.pbkdf2_hmac("sha256", text, b"judge", work)[0] / 255 - len(text) / 100
+    return hashlib.pbkdf2_hmac("sha256", text, b"judge", rounds)[0] / 255 - len(text) / 100
 
 
 class Version(NamedTuple):
