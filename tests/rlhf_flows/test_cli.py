@@ -138,7 +138,14 @@ def test_errors_are_one_paragraph(monkeypatch):
 
 
 @pytest.mark.usefixtures("broken")
-def test_bugs_keep_their_traceback():
+def test_a_bug_is_one_paragraph_and_its_traceback_is_in_the_file_that_it_names(monkeypatch):
+    result = rlhf("crashes")
+    assert result.exit_code == 1 and "Traceback" not in result.output
+    place, _, what = result.stderr.partition("  ")
+    assert "RuntimeError" in what
+    assert "Traceback" in Path(place).read_text()
+    Path(place).unlink()
+    monkeypatch.setenv("RLHF_DEBUG", "1")
     assert isinstance(rlhf("crashes").exception, RuntimeError)
 
 

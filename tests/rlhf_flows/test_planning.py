@@ -185,7 +185,7 @@ def test_a_plan_is_made_shown_and_cached(tmp_path):
 
 def test_a_panel_is_printed_as_it_is_configured(tmp_path):
     opened = session(tmp_path, ASKED)
-    panel = Registry().create("annotators", Use(use="simulated_panel", raters=3))
+    panel = Registry().create("annotators", Use(use="simulated_panel", raters=5))
     with FeedbackStore.open(opened.workspace.store_url) as store:
         store.add(answers_of(panel, 60))
     said = rlhf("panel", ASKED, "--workspace", tmp_path)

@@ -162,7 +162,7 @@ def test_the_stage_chooses_and_says_so(tmp_path):
     best = min(trials, key=lambda trial: trial["score"])
     assert best["number"] > 0, "the rate as written learns nothing"
     chosen = tuned(here.needed_use("reward"), here.draft)
-    assert chosen.options == here.pipeline.reward.options | best["values"]
+    assert chosen.options == here.needed_use("reward").options | best["values"]
     assert outcome.metrics["log_loss_validation_tuned"].value == best["score"]
     assert outcome.metrics["log_loss_validation_as_written"].value == trials[0]["score"]
     rows = stage.trial_rows(here.draft, "log_loss")

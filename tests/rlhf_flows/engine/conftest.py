@@ -99,7 +99,8 @@ class Engine:
             while True:  # what workers say of their runs arrives a moment later
                 runs = {each.name.partition(",")[0]: each for each in client.read_task_runs(flow_run_filter=chosen)}
                 begun = {stage.partition("/")[2] for stage, _ in self.said.begun}
-                if all(name in runs and runs[name].state.is_final() for name in begun):
+                states = [runs[name].state if name in runs else None for name in begun]
+                if all(state is not None and state.is_final() for state in states):
                     return runs
                 assert time.monotonic() < deadline, f"{begun} are not all among {runs}"
                 time.sleep(0.1)

@@ -35,6 +35,8 @@ def test_pipelines_compile_to_stages_as_the_catalogue_has_them(path, overrides):
     registry = Registry()
     by_body = {f"rlhf_flows.stages.{stage.body}": stage for stage in STAGES.values()}
     for node in nodes(path, registry, overrides):
+        if node.body.endswith("members:fit_member"):
+            continue  # a part of the stage `reward`, which flows of one's own add as a whole
         stage = by_body[node.body]
         assert (node.stage, node.gives, node.cached) == (stage.stage, stage.gives, stage.cached), node.id
         roles = {role.role: role.kind for role in node.plugins}
@@ -42,6 +44,8 @@ def test_pipelines_compile_to_stages_as_the_catalogue_has_them(path, overrides):
         assert {name for name, part in stage.parts.items() if part.needed} <= set(roles), node.id
         assert set(node.settings) <= set(stage.settings), node.id
         for name, given in node.inputs.items():
+            if name.startswith("member_"):
+                continue
             known = stage.takes.get(name) or next(
                 taken for base, taken in stage.takes.items() if taken.several and name.startswith(f"{base}_")
             )

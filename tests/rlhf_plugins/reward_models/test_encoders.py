@@ -57,7 +57,9 @@ def test_ratings_are_learnt_by_an_encoder(policy, tmp_path, kind):
     found = scores(model, "plan for river", "good plan for river", "good plan for good river").mean
     assert found == sorted(found)
     alone = [scores(model, text).mean[0] for text in ("plan", "good plan for the river and the town and the park")]
-    assert scores(model, "plan", "good plan for the river and the town and the park").mean == pytest.approx(alone)
+    assert scores(model, "plan", "good plan for the river and the town and the park").mean == pytest.approx(
+        alone, rel=1e-5
+    )
     model.save(tmp_path / "saved")
     again = Regression()
     again.load(tmp_path / "saved")
