@@ -95,7 +95,7 @@ class Engine:
 
         with get_client(sync_client=True) as client:
             chosen = FlowRunFilter(id=FlowRunFilterId(any_=[self.flow_run]))
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while True:  # what workers say of their runs arrives a moment later
                 runs = {each.name.partition(",")[0]: each for each in client.read_task_runs(flow_run_filter=chosen)}
                 begun = {stage.partition("/")[2] for stage, _ in self.said.begun}

@@ -88,6 +88,7 @@ def test_a_plugin_that_ends_the_program_ends_its_stage(engine):
         engine.run(graph(node("a", exits=3)))
 
 
+@pytest.mark.slow
 def test_in_processes_stages_run_side_by_side_and_what_they_say_arrives(engine, tmp_path):
     meeting = {"meet": str(tmp_path / "meeting"), "parties": 2, "note": "rows were left out"}
     waits = engine.run(
