@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from rlhf_core.errors import RlhfError, ServerError
 from rlhf_core.pipeline.placement import Dask, Ray
+
+
+CONNECTING = 20.0
+"""Seconds that a Ray cluster has to answer."""
 
 
 class RayCluster:
@@ -22,8 +27,9 @@ class RayCluster:
         self._runner = RayTaskRunner(init_kwargs={"address": self.address, **quiet})
         self._under_way: list[Any] = []
         try:
+            _expect_listening(self.address)
             self._runner.__enter__()
-        except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise _unreachable("Ray cluster", self.address, "RAY_ADDRESS", error) from error
 
     def submit(self, place: Ray, task: Any, **handed: Any) -> Any:
@@ -74,7 +80,7 @@ class DaskCluster:
         self._runner.__enter__()
         try:
             self._runner.client  # noqa: B018  # connects
-        except (OSError, TimeoutError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise _unreachable("Dask scheduler", str(self.address), "DASK_SCHEDULER_ADDRESS", error) from error
 
     def submit(self, place: Dask, task: Any, **handed: Any) -> Any:
@@ -106,6 +112,13 @@ def _annotated(place: Dask) -> AbstractContextManager[Any]:
 
     annotated: AbstractContextManager[Any] = annotate(resources=place.resources)
     return annotated
+
+
+def _expect_listening(address: str) -> None:
+    """Raise OSError where nobody listens at `[ray://]HOST:PORT`: Ray itself would try for minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if separator and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), CONNECTING).close()
 
 
 def _missing(extra: str) -> RlhfError:
