@@ -9,7 +9,6 @@ from typing import Any
 from rlhf_core.errors import RlhfError, ServerError
 from rlhf_core.pipeline.placement import Dask, Ray
 
-
 CONNECTING = 20.0
 """Seconds that a Ray cluster has to answer."""
 
