@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from rlhf_core.errors import RlhfError, ServerError
 from rlhf_core.pipeline.placement import Dask, Ray
+from rlhf_flows.engine.process import report_to
 
 CONNECTING = 20.0
 """Seconds that a Ray cluster has to answer."""
@@ -81,6 +83,15 @@ class DaskCluster:
             self._runner.client  # noqa: B018  # connects
         except (OSError, ValueError) as error:
             raise _unreachable("Dask scheduler", str(self.address), "DASK_SCHEDULER_ADDRESS", error) from error
+        if self.address is not None and (api := os.environ.get("PREFECT_API_URL")):
+            try:
+                self._runner.client.run(report_to, api)
+            except ImportError as error:
+                raise RlhfError(
+                    f"a worker of the Dask cluster lacks packages: {error}.",
+                    where=self.address,
+                    remedy="Install on every machine what the run has, in the same versions.",
+                ) from error
 
     def submit(self, place: Dask, task: Any, **handed: Any) -> Any:
         """Hand over a task with what its place reserves; its future."""

@@ -44,6 +44,16 @@ class Interrupted(RlhfError):
     """A stage in a process beside the run was told to stop."""
 
 
+def report_to(api: str) -> None:
+    """Send what Prefect hears of task runs to the server of the run that this process works for now: a worker that
+    serves several runs would go on sending it to that of the first.
+    """
+    from prefect.events.clients import PrefectEventsClient
+    from prefect.events.worker import EventsWorker
+
+    EventsWorker.set_client_override(PrefectEventsClient, api_url=api)
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Within, the first interruption of a process beside the run raises KeyboardInterrupt, and later ones do not

@@ -71,6 +71,19 @@ def test_ray_nodes_take_stages_side_by_side_and_their_workers_may_die(engine, tm
             engine.run(graph(node("bad", mistake="7 is no label.")), run_on={"default": "ray"})
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_dask_workers_tell_the_server_of_each_run_of_its_stages(engine, tmp_path):
+    """As they serve several runs after each other, each with a server of its own."""
+    distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
+    with dask_cluster(tmp_path / "dask", WORKERS, workers=1) as address:
+        code = "from rlhf_flows.engine.process import report_to; report_to('http://127.0.0.1:9/api')"
+        with distributed.Client(address, set_as_default=False) as client:
+            client.run(exec, code)
+        engine.run(graph(node("a")), run_on={"default": {"dask": {"address": address}}})
+        assert engine.task_runs()["a"].state_name == "Completed"
+
+
 def _dies_once(engine, tmp_path, place):
     """A worker that dies in the middle of a stage is replaced, and the stage is done."""
     engine.run(graph(node("fatal", dies=1, tally=str(tmp_path / "fatal"))), run_on={"default": place})
