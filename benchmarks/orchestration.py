@@ -248,6 +248,9 @@ def main() -> int:
     options = parser.parse_args()
     versions = [Version("now", None)]
     if options.before is not None:
+        # Where there is none, Python would go on with the installed version, and nobody would see it.
+        if not (options.before / "flows" / "rlhf_flows").is_dir():
+            parser.error(f"there is no checkout of this project in {options.before}")
         versions.append(Version("before", options.before.absolute()))
 
     result: dict[str, Any] = {}
