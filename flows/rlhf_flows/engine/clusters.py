@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from contextlib import AbstractContextManager, nullcontext
@@ -74,7 +75,9 @@ class DaskCluster:
         if self.address is not None:
             where: dict[str, Any] = {"address": self.address}
         else:
-            cluster = {"n_workers": place.workers or 1, "threads_per_worker": 1, "dashboard_address": None}
+            cluster: dict[str, Any] = {"n_workers": place.workers or 1, "threads_per_worker": 1}
+            cluster |= {"dashboard_address": None, "silence_logs": logging.ERROR}
+            cluster["preload"] = report_to.__module__  # for its `dask_setup`
             where = {"cluster_kwargs": cluster | ({"resources": place.resources} if place.resources else {})}
         self._runner: Any = DaskTaskRunner(**where)
         self._under_way: list[Any] = []

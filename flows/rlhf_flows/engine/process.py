@@ -44,6 +44,11 @@ class Interrupted(RlhfError):
     """A stage in a process beside the run was told to stop."""
 
 
+def dask_setup(_worker: object) -> None:
+    """Called in each worker of a Dask cluster that is the run's own: Ctrl-C is for the run, which ends the cluster."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def report_to(api: str) -> None:
     """Send what Prefect hears of task runs to the server of the run that this process works for now: a worker that
     serves several runs would go on sending it to that of the first.

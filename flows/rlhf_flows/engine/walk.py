@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,19 +73,32 @@ class Walk:
     def run(self) -> dict[str, Waiting]:
         """Until nothing is left that could start."""
         with _threads(len(self.waiting)) as threads:
-            while True:
-                here = self._start(threads)
-                if here is not None:
-                    self._do_here(here)
-                elif self.elsewhere:
-                    done, _ = wait(self.elsewhere, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        self._settle(threads, future)
-                else:
-                    break
+            try:
+                self._go_through(threads)
+            except BaseException as error:
+                self._stopped(error)
+                raise
         if self.problem is not None:
             raise self.problem
         return self.waits
+
+    def _go_through(self, threads: ThreadPoolExecutor) -> None:
+        while True:
+            here = self._start(threads)
+            if here is not None:
+                self._do_here(here)
+            elif self.elsewhere:
+                done, _ = wait(self.elsewhere, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._settle(threads, future)
+            else:
+                break
+
+    def _stopped(self, error: BaseException) -> None:
+        """The run ends before its stages elsewhere: whoever works on them may have no time left to say so."""
+        for started in self.elsewhere.values():
+            with suppress(RlhfError):  # what stopped the run is said, and not that MLflow is away, too
+                self.scheduler.record.stage(started.node, started.job.key).failed(error)
 
     def _start(self, threads: ThreadPoolExecutor) -> _Started | None:
         """Start everything that can start elsewhere; the first stage that is to be done here."""
